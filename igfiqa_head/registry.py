@@ -1,0 +1,121 @@
+"""Name -> object tables: the one way in which recipes find backbones, margins, heads and data sets.
+
+A plugin is one file that registers itself::
+
+    from igfiqa_head.registry import MARGINS
+
+    @MARGINS.register("arcface")
+    class ArcFace: ...
+
+Packages outside this repository do the same and are found through the entry-point group
+``igfiqa.plugins`` or a recipe's ``plugins = ["module.or/path.py"]``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+ENTRY_POINT_GROUP = "igfiqa.plugins"
+
+
+class Registry:
+    """A table of named classes or factory functions of one kind.
+
+    Args:
+        kind: what the entries are, in the singular, for error messages ("backbone").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Any] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that stores its object under ``name``.
+
+        Raises:
+            ValueError: the name is taken; the message names the module that holds it.
+        """
+
+        def decorator(entry: T) -> T:
+            if name in self._entries:
+                owner = self._entries[name].__module__
+                raise ValueError(f"{self.kind} {name!r} is already registered by module {owner!r}")
+            self._entries[name] = entry
+            return entry
+
+        return decorator
+
+    def get(self, name: str) -> Any:
+        """The object registered under ``name``.
+
+        Raises:
+            ValueError: nothing has that name; the message lists the closest matches and all names.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        close = difflib.get_close_matches(str(name), self._entries, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"unknown {self.kind} {name!r}.{hint} Registered: {', '.join(self) or 'none'}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+BACKBONES = Registry("backbone")
+MARGINS = Registry("margin")
+CLASSIFIERS = Registry("classifier")
+QUALITY_HEADS = Registry("quality head")
+DATASETS = Registry("data set")
+SCORERS = Registry("scorer")
+
+
+def import_submodules(package: str) -> None:
+    """Import every module directly inside ``package``, so that its files register themselves."""
+    search_path = importlib.import_module(package).__path__
+    for module in pkgutil.iter_modules(search_path):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def import_plugin(plugin: str) -> None:
+    """Import one plugin, given as a dotted module name or as a path to a ``.py`` file.
+
+    Raises:
+        ValueError: the file does not exist, or the module cannot be found.
+    """
+    if not plugin.endswith(".py"):
+        if importlib.util.find_spec(plugin.partition(".")[0]) is None:
+            raise ValueError(f"plugin module {plugin!r} was not found on the Python path")
+        importlib.import_module(plugin)
+        return
+    path = Path(plugin).resolve()
+    if not path.is_file():
+        raise ValueError(f"plugin file {plugin!r} does not exist")
+    name = f"igfiqa_plugin_{path.stem}_{abs(hash(path)):x}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # a .py path always has a source loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+
+
+def load_entry_points() -> None:
+    """Import the plugins that installed packages announce in the group ``igfiqa.plugins``."""
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        entry_point.load()

@@ -1,0 +1,3 @@
+from igfiqa_head.registry import import_submodules
+
+import_submodules(__name__)

@@ -1,0 +1,52 @@
+"""Packaging. The wheel ships ``igfiqa_head`` and ``eval_tools``; training runs from a clone."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+train = [
+    "torch>=2.4",
+    "torchvision",
+    "timm>=1.0",
+    "easydict",
+    "onnx>=1.16",
+    "onnxscript",
+    "tensorboard",
+    "scipy",
+]
+insightface = ["insightface>=0.7.3"]
+test = [
+    *train,
+    *insightface,
+    "pytest>=8",
+    "hypothesis>=6",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "import-linter>=2.0",
+]
+
+setup(
+    name="igfiqa-head",
+    version="0.1.0",
+    description="IG-FIQA face image quality: a head and loss for arcface_torch-style recipes, and tools to judge it",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["igfiqa_head", "igfiqa_head.*", "eval_tools", "eval_tools.*"]),
+    package_data={"igfiqa_head": ["py.typed"], "eval_tools": ["py.typed"]},
+    install_requires=[
+        "numpy>=1.24",
+        "onnxruntime>=1.17",
+        "opencv-python-headless>=4.8",
+        "scikit-learn>=1.3",
+        "matplotlib>=3.7",
+        "tqdm>=4.65",
+    ],
+    extras_require={
+        "train": train,
+        "insightface": insightface,
+        "wandb": ["wandb"],
+        "test": test,
+    },
+)
