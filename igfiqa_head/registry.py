@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
@@ -108,11 +109,11 @@ def import_plugin(plugin: str) -> None:
     name = f"igfiqa_plugin_{path.stem}_{abs(hash(path)):x}"
     if name in sys.modules:
         return
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py path always has a source loader
-    module = importlib.util.module_from_spec(spec)
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a loader always gives a spec
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
 
 
 def load_entry_points() -> None:

@@ -1,0 +1,115 @@
+"""What every quality head has: the regressor R, its loss, and what the trainer may ask of a head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from igfiqa_head.similarity import at_least_float32
+from igfiqa_head.sub_batches import Batch, SubBatches
+
+
+class Prototypes(Protocol):
+    """What a classifier must offer to a quality head."""
+
+    def class_center_similarities(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """(CCS [B], NNCCS [B]) over all classes, without gradient."""
+
+
+class QualityOutput(NamedTuple):
+    """A quality loss (scalar, before the factor lambda) and what to log about it (detached scalars)."""
+
+    loss: Tensor
+    statistics: dict[str, Tensor]
+
+
+class QualityRegressor(nn.Linear):
+    """R of Eq. 3: one linear layer from the un-normalised embedding [B, D] to the raw quality [B]."""
+
+    def __init__(self, embedding_size: int = 512) -> None:
+        super().__init__(embedding_size, 1)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return super().forward(at_least_float32(embeddings)).squeeze(1)
+
+
+def quality_regression_loss(
+    predicted: Tensor, certainty: Tensor, weights: Tensor | None = None, beta: float = 0.5
+) -> Tensor:
+    """Weighted smooth L1 between R(f(x)) and CR, divided by the number of samples (Eq. 3, 4 and 10).
+
+    Args:
+        predicted: [B] outputs of R.
+        certainty: [B] labels CR; no gradient flows into them.
+        weights: [B] from Eq. 9, or None for Eq. 4's equal weights; no gradient flows into them.
+        beta: where the loss turns from quadratic to linear.
+
+    Raises:
+        ValueError: the shapes differ; [B, 1] against [B] would broadcast silently to [B, B].
+    """
+    shapes = {tuple(x.shape) for x in (predicted, certainty, weights) if x is not None}
+    if len(shapes) != 1 or predicted.ndim != 1:
+        raise ValueError(f"predictions, labels and weights must all be [B], got shapes {sorted(shapes)}")
+    loss = F.smooth_l1_loss(predicted, certainty.detach(), beta=beta, reduction="none")
+    return loss.mean() if weights is None else (weights.detach() * loss).mean()
+
+
+class QualityHead(nn.Module):
+    """Base of the registered heads. Its defaults describe a head that sees the recogniser's own images.
+
+    A training step reads::
+
+        clean, quality = head.split(batch)
+        loss = classifier(backbone(clean.images), clean.labels)
+        output = head(backbone(quality.images), quality.labels, classifier, epoch=epoch)
+        (loss + head.loss_weight * output.loss).backward()
+
+    Attributes:
+        regressor: R, from embeddings [B, D] to qualities [B]; what is exported.
+        loss_weight: lambda of Eq. 5 and 11.
+        quality_bn: "shared" (the quality pass updates the running statistics of the backbone's batch
+            normalisations too) or "clean" (it leaves them alone).
+        needs_first_pass: the trainer must call :meth:`start_from` before the first step.
+    """
+
+    loss_weight: float
+    quality_bn: str = "shared"
+    needs_first_pass: bool = False
+
+    def __init__(self, embedding_size: int, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"relative classifiability needs at least 2 classes, got {num_classes}")
+        self.num_classes = num_classes
+        self.regressor = QualityRegressor(embedding_size)
+
+    def images_drawn(self, batch_size: int) -> int:
+        """How many images a step with ``batch_size`` images in its forward passes draws from the data set."""
+        return batch_size
+
+    def split(self, batch: Batch) -> SubBatches:
+        """The images of L_Arc and those of the quality loss."""
+        return SubBatches(batch, batch)
+
+    def start_from(self, labels: Tensor, ccs: Tensor) -> None:
+        """Take in the CCS [N] of the whole data set before the first step."""
+        raise ValueError(f"{type(self).__name__} keeps no statistics of the data set")
+
+    def class_weights(self) -> Tensor:
+        """[C]: the weight that a sample of each class has in the quality loss now."""
+        return torch.ones(self.num_classes)
+
+
+def similarity_statistics(ccs: Tensor, nnccs: Tensor, certainty: Tensor) -> dict[str, Tensor]:
+    """Batch means of CCS, NNCCS and CR, for the log."""
+    return {"ccs": ccs.mean(), "nnccs": nnccs.mean(), "cr": certainty.mean()}
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")

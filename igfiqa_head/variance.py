@@ -1,0 +1,138 @@
+"""Which classes are diverse enough to teach quality: the running intra-class variance and its weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from igfiqa_head.similarity import check_labels
+
+
+def momentum_at(epoch: float, num_epoch: int, start: float = 0.9, end: float = 1.0) -> float:
+    """The momentum alpha of Eq. 8 in (0-based, possibly fractional) ``epoch`` of ``num_epoch``.
+
+    It rises linearly from ``start`` and would reach ``end`` at the end of the last epoch.
+
+    Raises:
+        ValueError: ``epoch`` is outside [0, num_epoch).
+    """
+    if not 0 <= epoch < num_epoch:
+        raise ValueError(f"epoch must lie in [0, num_epoch = {num_epoch}), got {epoch}")
+    return start + (end - start) * epoch / num_epoch
+
+
+def _accumulator_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+
+
+class IntraClassVariance(nn.Module):
+    """One running estimate v of 1 - CCS per class (Eq. 8) and the sample weights made from it (Eq. 9).
+
+    With prototypes spread over ranks, v is spread the same way: this module holds the classes
+    [class_start, class_start + num_local) and every rank calls each method with the same global labels.
+
+    Args:
+        num_classes: C, over all ranks.
+        class_start: first class held here.
+        num_local: how many classes are held here; default: all from ``class_start`` on.
+        group: process group over which the classes are spread; None for one process.
+        only_seen: take mean and standard deviation over the classes updated at least once.
+
+    Buffers:
+        variance: float32 [num_local], 1.0 at first.
+        seen: bool [num_local].
+
+    Source: https://arxiv.org/abs/2403.08256, Eq. 7-9. The sign follows the paper: images that are all
+    alike have high CCS, low v and a weight towards 0.
+    """
+
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        class_start: int = 0,
+        num_local: int | None = None,
+        group: dist.ProcessGroup | None = None,
+        only_seen: bool = False,
+    ) -> None:
+        super().__init__()
+        num_local = num_classes - class_start if num_local is None else num_local
+        if num_local < 0 or not 0 <= class_start <= num_classes - num_local:
+            raise ValueError(
+                f"classes {class_start} .. {class_start + num_local} do not lie inside 0 .. {num_classes}"
+            )
+        self.num_classes = num_classes
+        self.class_start = class_start
+        self.group = group
+        self.only_seen = only_seen
+        self.register_buffer("variance", torch.ones(num_local))
+        self.register_buffer("seen", torch.zeros(num_local, dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(self, labels: Tensor, ccs: Tensor, momentum: float) -> None:
+        """Eq. 8: v <- momentum * v + (1 - momentum) * mean(1 - CCS), once for each class in ``labels``.
+
+        The mean makes the result independent of the order of the samples. ``momentum=0`` replaces v.
+
+        Args:
+            labels: [B] global class indices.
+            ccs: [B] cosines, any float type.
+            momentum: alpha in [0, 1].
+
+        Raises:
+            ValueError: labels out of range, or a momentum outside [0, 1].
+        """
+        check_labels(labels, self.num_classes)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        here = self._is_local(labels)
+        classes, inverse, counts = torch.unique(
+            labels[here] - self.class_start, return_inverse=True, return_counts=True
+        )
+        distance = 1 - ccs[here].to(_accumulator_dtype(ccs.device))
+        sums = distance.new_zeros(len(classes)).index_add_(0, inverse, distance)
+        blended = momentum * self.variance[classes] + (1 - momentum) * sums / counts
+        self.variance[classes] = blended.to(self.variance.dtype)
+        self.seen[classes] = True
+
+    @torch.no_grad()
+    def weights(self, labels: Tensor) -> Tensor:
+        """Eq. 9: 1 + clip((v_y - mean(v)) / (std(v) + 1e-6), -1, 0) for each label's class y.
+
+        Args:
+            labels: [B] global class indices.
+
+        Returns:
+            float32 [B] in [0, 1].
+        """
+        check_labels(labels, self.num_classes)
+        mean, std = self.mean_and_std()
+        here = self._is_local(labels)
+        weights = mean.new_zeros(len(labels))
+        own = self.variance[labels[here] - self.class_start].to(mean.dtype)
+        weights[here] = 1 + ((own - mean) / (std + 1e-6)).clamp(-1, 0)
+        return self._sum_over_ranks(weights).to(self.variance.dtype)
+
+    def mean_and_std(self) -> tuple[Tensor, Tensor]:
+        """Mean and population standard deviation of v over all classes of all ranks (scalars).
+
+        Two passes in float64: with v near 1, E[v^2] - E[v]^2 would cancel.
+        """
+        v = self.variance.to(_accumulator_dtype(self.variance.device))
+        counted = self.seen if self.only_seen else torch.ones_like(self.seen)
+        count = self._sum_over_ranks(counted.sum().to(v.dtype)).clamp_min(1)
+        mean = self._sum_over_ranks(torch.where(counted, v, 0).sum()) / count
+        squares = torch.where(counted, v - mean, 0).square().sum()
+        return mean, (self._sum_over_ranks(squares) / count).sqrt()
+
+    def _is_local(self, labels: Tensor) -> Tensor:
+        return (labels >= self.class_start) & (labels < self.class_start + len(self.variance))
+
+    def _sum_over_ranks(self, x: Tensor) -> Tensor:
+        if self.group is not None:
+            dist.all_reduce(x, group=self.group)
+        return x
