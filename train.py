@@ -1,0 +1,47 @@
+"""Train a face recogniser with a quality head from a recipe.
+
+    python train.py recipes/quickstart.py
+    python train.py recipes/ms1mv2_r100_igfiqa.py rec=/data/faces_emore ig_fiqa.sub_batch=mirror
+    python train.py recipes/casia_r50_igfiqa.py resume=True
+
+Every key of recipes/base.py can be set as key=value. A run writes to work_dirs/<recipe> (or output=...):
+model.pt, quality_head.pt, checkpoint_gpu_0.pt, quality.onnx, embedding.onnx, metrics.json, recipe.json,
+training.log, tensorboard/, erc.png and quality_sheet.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="a recipe file, such as recipes/quickstart.py")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a recipe key, such as lr=0.02")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
+    options = parse_arguments(arguments)
+    from trainer.loop import TrainingDivergedError  # after parsing: --help should not wait for torch
+    from trainer.recipe import load_recipe
+    from trainer.run import run
+    from trainer.stopping import Stopped
+
+    try:
+        run(load_recipe(options.recipe, options.overrides))
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return stop.exit_status
+    except (ValueError, TrainingDivergedError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""From a recipe to objects. Only this module reads the recipe's keys; the rest takes plain arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+
+import plugins.classifiers
+import plugins.datasets
+import plugins.margins
+import plugins.quality_heads  # noqa: F401  importing a folder registers what is in it
+from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
+from igfiqa_head.margin import Margin
+from igfiqa_head.quality_head import QualityHead
+from igfiqa_head.registry import (
+    CLASSIFIERS,
+    DATASETS,
+    MARGINS,
+    QUALITY_HEADS,
+    import_plugin,
+    load_entry_points,
+)
+from plugins.backbones import get_model
+from trainer.loader import Loader
+from trainer.log import LOGGER, RunLog, ScalarWriter, TensorBoardWriter, WandbWriter
+from trainer.loop import Trainer
+from trainer.schedule import build_schedule
+
+SYNTHETIC = "synthetic"
+
+
+def load_plugins(config: EasyDict) -> None:
+    """Import what registers further backbones, heads and so on."""
+    load_entry_points()
+    for plugin in config.plugins:
+        import_plugin(plugin)
+
+
+def warn_of_ignored_keys(config: EasyDict) -> None:
+    """Tell once which of arcface_torch's keys mean nothing here."""
+    for key in ("dali", "dali_aug"):
+        if config[key]:
+            LOGGER.warning("%s=True has no meaning here: the loader of this project is used", key)
+
+
+def build_device(config: EasyDict) -> torch.device:
+    """The device that ``device`` names; "auto" takes CUDA, else MPS, else the CPU."""
+    if config.device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        device = torch.device(config.device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {config.device!r} cannot be used here: {reason}") from error
+    return device
+
+
+def build_train_set(config: EasyDict) -> Any:
+    """The training images, checked against the recipe's num_classes and num_image.
+
+    Raises:
+        ValueError: ``rec`` holds no data set, or a label is not below ``num_classes``.
+    """
+    name = _data_set_name(config)
+    arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
+    dataset = DATASETS.get(name)(**arguments)
+    largest = int(dataset.labels.max())
+    if config.num_classes is not None and largest >= config.num_classes:
+        raise ValueError(
+            f"{config.rec} has a label {largest}, but num_classes is {config.num_classes}: "
+            f"labels must lie in [0, num_classes). Set num_classes={largest + 1} or leave it out"
+        )
+    if config.num_image is not None and len(dataset) != config.num_image:
+        LOGGER.warning(
+            "the recipe says num_image=%d, but %s has %d images: the data decides",
+            config.num_image, config.rec, len(dataset),
+        )  # fmt: skip
+    return dataset
+
+
+def _data_set_name(config: EasyDict) -> str:
+    if config.dataset != "auto":
+        return config.dataset
+    if config.rec == SYNTHETIC:
+        return SYNTHETIC
+    root = Path(config.rec)
+    if (root / "train.rec").is_file():
+        return "recordio"
+    if root.is_dir():
+        return "image_folder"
+    raise ValueError(
+        f"rec={config.rec!r} is no folder: expected one with train.rec and train.idx, a folder with one "
+        'sub-folder per identity, or "synthetic"'
+    )
+
+
+def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
+    """The rendered set's size: the recipe's num_classes and num_image, else those of its own block."""
+    block = config.synthetic
+    classes = config.num_classes or block.num_identities
+    images = config.num_image or classes * block.images_per_identity
+    if images < classes:  # arcface_torch's speed tests name more classes than images
+        classes = images
+    return {
+        "num_identities": classes,
+        "images_per_identity": images // classes,
+        "low_variance_share": block.low_variance_share,
+        "seed": config.seed,
+    }
+
+
+def build_backbone(config: EasyDict) -> nn.Module:
+    return get_model(
+        config.network, dropout=config.dropout, fp16=config.fp16, num_features=config.embedding_size
+    )
+
+
+def build_margin(config: EasyDict) -> Margin:
+    """ArcFace or CosFace, as ``margin_list`` (m1, m2, m3) says."""
+    _, angle, cosine = config.margin_list
+    if cosine > 0:
+        return MARGINS.get("cosface")(cosine)
+    return MARGINS.get("arcface")(angle, straight_through=config.margin_gradient == "straight_through")
+
+
+def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
+    return CLASSIFIERS.get(config.classifier)(
+        config.embedding_size,
+        num_classes,
+        build_margin(config),
+        scale=config.scale,
+        sample_rate=config.sample_rate,
+        interclass_filtering_threshold=config.interclass_filtering_threshold,
+        seed=config.seed,
+    )
+
+
+def build_quality_head(config: EasyDict, num_classes: int) -> QualityHead | None:
+    """The head named by ``quality_head`` with the settings of the block of the same name."""
+    if config.quality_head is None:
+        return None
+    settings = dict(config.get(config.quality_head, {}))
+    if config.quality_head == "ig_fiqa":
+        settings["num_epoch"] = config.num_epoch
+    head = QUALITY_HEADS.get(config.quality_head)
+    return head(config.embedding_size, num_classes, seed=config.seed, **settings)
+
+
+def build_optimizer(config: EasyDict, modules: list[nn.Module]) -> torch.optim.Optimizer:
+    """SGD or AdamW over the trainable parameters of the modules, one group for each."""
+    groups = [{"params": [p for p in module.parameters() if p.requires_grad]} for module in modules]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def build_writers(config: EasyDict, output: Path) -> list[ScalarWriter]:
+    writers: list[ScalarWriter] = [TensorBoardWriter(output / "tensorboard")]
+    if config.using_wandb:
+        writers.append(
+            WandbWriter(
+                key=config.wandb_key,
+                entity=config.wandb_entity,
+                project=config.wandb_project,
+                resume=config.wandb_resume,
+                suffix=config.suffix_run_name,
+                notes=config.notes,
+                config=config,
+            )
+        )
+    return writers
+
+
+def build_verification_sets(config: EasyDict) -> dict[str, VerificationSet]:
+    """The test sets that ``val_targets`` names: ``rec/NAME.bin``, or rendered faces for "synthetic".
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    return {name: _verification_set(config, name) for name in config.val_targets}
+
+
+def _verification_set(config: EasyDict, name: str) -> VerificationSet:
+    if name == SYNTHETIC:
+        faces = build_synthetic_test_faces(config)
+        pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
+        return VerificationSet(faces.render(), pairs, is_genuine)
+    path = Path(config.rec) / f"{name}.bin"
+    if not path.is_file():
+        found = sorted(p.stem for p in Path(config.rec).glob("*.bin"))
+        raise ValueError(f"val_targets names {name!r}, but {path} does not exist; found: {found or 'none'}")
+    return read_bin_set(path)
+
+
+def build_synthetic_test_faces(config: EasyDict) -> Any:
+    """The rendered faces of the target "synthetic": identities that are never trained on."""
+    block = config.synthetic
+    return DATASETS.get(SYNTHETIC)(
+        block.test_identities,
+        block.test_images_per_identity,
+        split="test",
+        low_variance_share=0.0,
+        seed=config.seed,
+    )
+
+
+def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.device) -> Trainer:
+    """Everything a run needs, on the device, with parameters drawn from the recipe's seed."""
+    torch.manual_seed(config.seed)
+    num_classes = config.num_classes or dataset.num_classes
+    backbone = build_backbone(config).to(device)
+    classifier = build_classifier(config, num_classes).to(device)
+    head = build_quality_head(config, num_classes)
+    modules = [backbone, classifier]
+    if head is not None:
+        modules.append(head.to(device))
+    loader = Loader(
+        dataset,
+        head.images_drawn(config.batch_size) if head is not None else config.batch_size,
+        seed=config.seed,
+        num_workers=config.num_workers,
+        device=device,
+    )
+    optimizer = build_optimizer(config, modules)
+    schedule = build_schedule(
+        optimizer,
+        kind=config.lr_schedule,
+        steps_per_epoch=loader.batches_per_epoch // config.gradient_acc,
+        num_epoch=config.num_epoch,
+        warmup_epoch=config.warmup_epoch,
+        decay_epochs=config.lr_decay_epochs,
+        decay=config.lr_decay,
+    )
+    return Trainer(
+        backbone=backbone,
+        classifier=classifier,
+        quality_head=head,
+        optimizer=optimizer,
+        schedule=schedule,
+        loader=loader,
+        output=Path(config.output),
+        log=log,
+        num_epoch=config.num_epoch,
+        gradient_acc=config.gradient_acc,
+        clip_grad_norm=config.clip_grad_norm,
+        fp16=config.fp16,
+        after_steps_every=config.verbose,
+    )

@@ -1,0 +1,126 @@
+"""Judging the networks of a run on its own test sets, with the run's own quality scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve, pair_quality
+from eval_tools.test_sets import VerificationSet
+from eval_tools.verification import VerificationResult, verify
+from trainer.loader import to_network_input
+
+BATCH_SIZE = 256
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one test set says of a run; ``quality`` [N] and ``curve`` are None without a quality head."""
+
+    verification: VerificationResult
+    quality: FloatArray | None
+    curve: ErrorRejectionCurve | None
+
+
+@torch.no_grad()
+def embed(
+    backbone: nn.Module,
+    regressor: nn.Module | None,
+    images: Sequence[npt.NDArray[np.uint8]],
+    device: torch.device,
+) -> tuple[FloatArray, FloatArray | None]:
+    """Embeddings [N, D], each the sum over the image and its mirror image, and qualities [N] of the images.
+
+    The modules are put into evaluation mode.
+    """
+    backbone.eval()
+    embeddings, qualities = [], []
+    for start in range(0, len(images), BATCH_SIZE):
+        stop = min(start + BATCH_SIZE, len(images))
+        pixels = torch.from_numpy(np.stack([images[i] for i in range(start, stop)]))
+        faces = to_network_input(pixels, device)
+        upright = backbone(faces)
+        embeddings.append((upright + backbone(faces.flip(3))).cpu().numpy())
+        if regressor is not None:
+            qualities.append(regressor(upright).cpu().numpy())
+    return np.concatenate(embeddings), np.concatenate(qualities) if qualities else None
+
+
+def evaluate(
+    backbone: nn.Module,
+    regressor: nn.Module | None,
+    test_set: VerificationSet,
+    device: torch.device,
+    fmr: float,
+) -> Evaluation:
+    """Verification accuracy and, with a regressor, the error-versus-reject curve of a test set.
+
+    The curve is of protocol ``fixed``, with the lower quality of the two images as a pair's quality.
+    """
+    embeddings, quality = embed(backbone, regressor, test_set.images, device)
+    verification = verify(embeddings[test_set.pairs].reshape(-1, embeddings.shape[1]), test_set.is_genuine)
+    if quality is None:
+        return Evaluation(verification, None, None)
+    curve = error_rejection_curve(
+        _pair_similarity(embeddings, test_set.pairs),
+        test_set.is_genuine,
+        pair_quality(quality[test_set.pairs[:, 0]], quality[test_set.pairs[:, 1]]),
+        fmr=fmr,
+    )
+    return Evaluation(verification, quality, curve)
+
+
+def _pair_similarity(embeddings: FloatArray, pairs: npt.NDArray[np.int64]) -> FloatArray:
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    return np.einsum("pd,pd->p", unit[pairs[:, 0]], unit[pairs[:, 1]])
+
+
+def verification_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """The part ``verification.<target>`` of metrics.json."""
+    result = evaluation.verification
+    return {
+        "accuracy": result.accuracy,
+        "accuracy_std": result.accuracy_std,
+        "eer": result.eer,
+        "num_pairs": result.n_genuine + result.n_impostor,
+    }
+
+
+def erc_metrics(curve: ErrorRejectionCurve, fmr: float) -> dict[str, Any]:
+    """The part ``erc.<target>`` of metrics.json; areas as the protocol defines them."""
+    return {
+        "protocol": curve.protocol,
+        "fmr": fmr,
+        "effective_fmr": float(np.atleast_1d(curve.effective_fmr)[0]),
+        "threshold": float(np.atleast_1d(curve.threshold)[0]),
+        "fnmr_at_0": float(curve.fnmr[0]),
+        "auc": curve.auc,
+        "auc_random": curve.auc_random,
+        "auc_best": curve.auc_best,
+        "n_genuine": int(curve.n_genuine[0]),
+        "n_impostor": int(curve.n_impostor[0]),
+    }
+
+
+def severity_correlation(quality: FloatArray, severity: FloatArray) -> float:
+    """Spearman correlation of the quality with minus the known severity: 1 is a perfect order."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(quality, -severity).statistic)
+
+
+def class_weight_means(weights: FloatArray, low_variance_ids: Iterable[int]) -> dict[str, float]:
+    """Mean weights of the planted near-duplicate classes and of the ordinary ones."""
+    planted = np.zeros(len(weights), dtype=bool)
+    planted[list(low_variance_ids)] = True
+    return {
+        "weight_low_variance": float(weights[planted].mean()),
+        "weight_diverse": float(weights[~planted].mean()),
+    }

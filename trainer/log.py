@@ -1,0 +1,165 @@
+"""What a run tells: the screen, training.log, TensorBoard and, where wanted, Weights & Biases."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+LOGGER = logging.getLogger("igfiqa")
+_ON_SCREEN = ("loss", "loss_recognition", "loss_quality", "cr", "variance_mean", "zero_weights")
+
+
+class ScalarWriter(Protocol):
+    """Takes named numbers of a step."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TensorBoardWriter:
+    """Scalars as event files in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # its import takes seconds
+
+        self._writer = SummaryWriter(str(folder))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbWriter:
+    """Scalars, and on request the model, to Weights & Biases."""
+
+    def __init__(
+        self,
+        *,
+        key: str | None,
+        entity: str | None,
+        project: str | None,
+        resume: bool | str,
+        suffix: str | None,
+        notes: str | None,
+        config: Mapping[str, Any],
+    ) -> None:
+        try:
+            import wandb
+        except ModuleNotFoundError:
+            raise ValueError('using_wandb=True needs wandb: pip install "igfiqa-head[wandb]"') from None
+        self._wandb = wandb
+        if key is not None:
+            wandb.login(key=key)
+        self._name = "_".join(filter(None, (datetime.now().strftime("%y%m%d_%H%M"), suffix)))
+        self._run = wandb.init(
+            entity=entity, project=project, name=self._name, notes=notes, resume=resume, config=dict(config)
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(dict(values), step=step)
+
+    def save_model(self, path: Path, epoch: int) -> None:
+        artifact = self._wandb.Artifact(f"{self._name}_E{epoch}", type="model")
+        artifact.add_file(str(path))
+        self._run.log_artifact(artifact)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class RunLog:
+    """Averages the numbers of ``frequent`` steps, then logs them everywhere.
+
+    Args:
+        frequent: steps between log lines.
+        writers: where the scalars go besides the screen and training.log.
+    """
+
+    def __init__(self, frequent: int, writers: Iterable[ScalarWriter] = ()) -> None:
+        self.frequent = frequent
+        self.writers = list(writers)
+        self._sums: dict[str, Tensor] = {}
+        self._steps = self._images = 0
+        self._seconds = 0.0
+        self._bar: tqdm | None = None
+        self._where = ""
+
+    @contextmanager
+    def epoch(self, epoch: int, num_epoch: int, steps: int, done: int) -> Iterator[None]:
+        """A progress bar for one epoch."""
+        self._where = f"epoch {epoch + 1}/{num_epoch}"
+        with (
+            logging_redirect_tqdm(loggers=[LOGGER]),
+            tqdm(
+                total=steps, initial=done, desc=self._where, unit="step", disable=None, leave=False
+            ) as self._bar,
+        ):
+            yield
+
+    def step(self, global_step: int, statistics: Mapping[str, Tensor], images: int, seconds: float) -> None:
+        """Take in one step's scalars, the images that passed the backbone, and the time it took."""
+        for name, value in statistics.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach().cpu()
+        self._steps, self._images, self._seconds = (
+            self._steps + 1,
+            self._images + images,
+            self._seconds + seconds,
+        )
+        if self._bar is not None:
+            self._bar.update()
+        if global_step % self.frequent == 0:
+            self._flush(global_step)
+
+    def _flush(self, global_step: int) -> None:
+        values = {name: float(total) / self._steps for name, total in self._sums.items()}
+        values["images_per_second"] = self._images / self._seconds
+        shown = "  ".join(f"{name} {values[name]:.4f}" for name in _ON_SCREEN if name in values)
+        LOGGER.info(
+            "%s  step %d  %s  lr %.2e  %.0f images/s",
+            self._where, global_step, shown, values["learning_rate"], values["images_per_second"],
+        )  # fmt: skip
+        self.scalars(global_step, {f"train/{name}": value for name, value in values.items()})
+        self._sums, self._steps, self._images, self._seconds = {}, 0, 0, 0.0
+
+    def scalars(self, global_step: int, values: Mapping[str, float]) -> None:
+        """Write scalars at once."""
+        for writer in self.writers:
+            writer.write(global_step, values)
+
+    def bar(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        """``items`` behind a progress bar."""
+        return tqdm(items, total=total, desc=what, disable=None, leave=False)
+
+    def close(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Within the block, log lines go to the screen and to the end of the file ``path``."""
+    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    for handler in (file, screen):
+        LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in (file, screen):
+            LOGGER.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,224 @@
+"""The training loop: one step is the paper's Eq. 11."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from igfiqa_head.quality_head import QualityHead
+from igfiqa_head.sub_batches import Batch
+from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint, save_weights
+from trainer.loader import Loader
+from trainer.log import LOGGER, RunLog
+from trainer.stopping import Stopped, StopRequest, catch_stop_signals
+
+
+class TrainingDivergedError(ArithmeticError):
+    """A loss or gradient that is not finite."""
+
+
+class Trainer:
+    """Trains a backbone, its class prototypes and, if there is one, a quality head.
+
+    Args:
+        backbone: images [B, 3, H, W] -> embeddings [B, D].
+        classifier: (embeddings, labels, step=) -> L_Arc; also gives CCS and NNCCS.
+        quality_head: None trains plain recognition.
+        optimizer, schedule: over the parameters of all three; stepped together.
+        loader: the batches.
+        output: folder of the run.
+        log: where numbers go.
+        num_epoch: epochs in all.
+        gradient_acc: batches per optimiser step.
+        clip_grad_norm: bound on the backbone's gradient norm, or None.
+        fp16: the backbone runs in float16, so gradients are scaled against underflow (CUDA).
+        after_steps: called every ``after_steps_every`` steps with the global step, for verification.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        classifier: nn.Module,
+        quality_head: QualityHead | None,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        loader: Loader,
+        output: Path,
+        log: RunLog,
+        num_epoch: int,
+        gradient_acc: int = 1,
+        clip_grad_norm: float | None = None,
+        fp16: bool = False,
+        after_steps: Callable[[int], None] = lambda step: None,
+        after_steps_every: int = 2000,
+    ) -> None:
+        self.backbone, self.classifier, self.quality_head = backbone, classifier, quality_head
+        self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
+        self.output, self.log = output, log
+        self.num_epoch, self.gradient_acc, self.clip_grad_norm = num_epoch, gradient_acc, clip_grad_norm
+        self.after_steps, self.after_steps_every = after_steps, after_steps_every
+        self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
+        device_type = loader.device.type
+        self.scaler = torch.amp.GradScaler(device_type, enabled=fp16 and device_type == "cuda")
+        self.position = Position()
+
+    def fit(self) -> None:
+        """Train from the current position to the last epoch.
+
+        Raises:
+            TrainingDivergedError: a loss or gradient is not finite; names the step and the last checkpoint.
+            Stopped: SIGTERM or SIGINT came; the state is saved.
+        """
+        if (
+            self.quality_head is not None
+            and self.quality_head.needs_first_pass
+            and not self.position.global_step
+        ):
+            self.first_pass(self.quality_head)
+        with catch_stop_signals() as stop:
+            while self.position.epoch < self.num_epoch:
+                self._train_epoch(stop)
+                self.position = Position(self.position.epoch + 1, 0, self.position.global_step)
+                self.save()
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        position = self.position
+        self._set_training(True)
+        batches = self.loader.batches(position.epoch, position.step * self.gradient_acc)
+        with self.log.epoch(position.epoch, self.num_epoch, self.steps_per_epoch, position.step):
+            while position.step < self.steps_per_epoch:
+                started = time.perf_counter()
+                statistics, images = self._step(list(islice(batches, self.gradient_acc)))
+                position.step += 1
+                position.global_step += 1
+                self.log.step(position.global_step, statistics, images, time.perf_counter() - started)
+                if position.global_step % self.after_steps_every == 0:
+                    self.after_steps(position.global_step)
+                    self._set_training(True)
+                if stop.signal_number is not None:
+                    self.save()
+                    raise Stopped(stop.signal_number, str(checkpoint_path(self.output)))
+
+    def _step(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
+        """One optimiser step; returns what to log and how many images passed the backbone."""
+        images = 0
+        for batch in batches:
+            loss, statistics, count = self._losses(batch)
+            self._check_finite("loss", loss)
+            self.scaler.scale(loss / len(batches)).backward()
+            images += count
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_grad_norm or math.inf)
+        if not self.scaler.is_enabled():  # the scaler itself skips steps whose scaled gradients overflow
+            self._check_finite("gradient norm", norm)
+        statistics["learning_rate"] = torch.tensor(self.schedule.get_last_lr()[0])
+        statistics["gradient_norm"] = norm
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        return statistics, images
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
+        """L = L_Arc + lambda * L_IG (Eq. 11) of one batch, its parts, and its number of forward passes."""
+        step = self.position.global_step
+        if self.quality_head is None:
+            loss = self.classifier(self.backbone(batch.images), batch.labels, step=step)
+            return loss, {"loss": loss.detach()}, len(batch.labels)
+
+        clean, quality = self.quality_head.split(batch)
+        embeddings = self.backbone(clean.images)
+        recognition = self.classifier(embeddings, clean.labels, step=step)
+        count = len(clean.labels)
+        if quality is not clean:
+            with self._quality_batch_norm():
+                embeddings = self.backbone(quality.images)
+            count += len(quality.labels)
+        output = self.quality_head(embeddings, quality.labels, self.classifier, epoch=self._epoch())
+        loss = recognition + self.quality_head.loss_weight * output.loss
+        parts = {"loss": loss, "loss_recognition": recognition, "loss_quality": output.loss}
+        return loss, {name: part.detach() for name, part in parts.items()} | output.statistics, count
+
+    def _epoch(self) -> float:
+        return self.position.epoch + self.position.step / self.steps_per_epoch
+
+    def _quality_batch_norm(self):  # type: ignore[no-untyped-def]
+        keep = self.quality_head is not None and self.quality_head.quality_bn == "clean"
+        return frozen_running_statistics(self.backbone) if keep else nullcontext()
+
+    def _check_finite(self, name: str, value: Tensor) -> None:
+        if torch.isfinite(value):
+            return
+        last = checkpoint_path(self.output)
+        advice = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written yet"
+        raise TrainingDivergedError(
+            f"{name} is {value.item()} in step {self.position.global_step + 1} "
+            f"(epoch {self.position.epoch + 1}); {advice}. "
+            "Lower lr, or add warmup_epoch, and start with resume=True"
+        )
+
+    def _set_training(self, training: bool) -> None:
+        for module in self._parts().values():
+            if isinstance(module, nn.Module):
+                module.train(training)
+
+    @torch.no_grad()
+    def first_pass(self, head: QualityHead) -> None:
+        """Give the head the CCS of the whole data set, in evaluation mode."""
+        self._set_training(False)
+        labels, ccs = [], []
+        for batch in self.log.bar(self.loader.batches(0), self.loader.batches_per_epoch, "first pass"):
+            embeddings = self.backbone(batch.images)
+            labels.append(batch.labels)
+            ccs.append(self.classifier.class_center_similarities(embeddings, batch.labels)[0])  # type: ignore[operator]
+        head.start_from(torch.cat(labels), torch.cat(ccs))
+
+    def _parts(self) -> dict[str, object]:
+        parts: dict[str, object] = {
+            "state_dict_backbone": self.backbone,
+            "state_dict_softmax_fc": self.classifier,
+            "state_optimizer": self.optimizer,
+            "state_lr_scheduler": self.schedule,
+            "state_grad_scaler": self.scaler,
+        }
+        return parts if self.quality_head is None else parts | {"state_dict_quality_head": self.quality_head}
+
+    def save(self) -> None:
+        """Write the checkpoint and the weights, each atomically."""
+        save_checkpoint(checkpoint_path(self.output), self.position, self._parts())
+        save_weights(self.backbone, self.output / "model.pt")
+        if self.quality_head is not None:
+            save_weights(self.quality_head, self.output / "quality_head.pt")
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the output folder.
+
+        Raises:
+            CheckpointError: there is none, or it does not fit.
+        """
+        self.position = load_checkpoint(checkpoint_path(self.output), self._parts())
+        LOGGER.info("resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step)
+
+
+@contextmanager
+def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Within the block, batch normalisations use the batch's statistics and leave the running ones alone."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -1,0 +1,136 @@
+"""Reading recipes: arcface_torch-style Python files, merged over ``recipes/base.py`` and checked."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from easydict import EasyDict
+
+from trainer import schema
+
+BASE = Path(__file__).resolve().parent.parent / "recipes" / "base.py"
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be used; the message says which key, what it got and what it accepts."""
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
+    """The complete configuration of a recipe file; no data is looked at.
+
+    Args:
+        path: a Python file that defines ``config``, such as ``recipes/quickstart.py`` or a config file of
+            arcface_torch.
+        overrides: ``"key=value"`` or ``"block.key=value"``; the value is a Python literal or a bare word.
+
+    Raises:
+        RecipeError: the file cannot be read, or a key or a value is not accepted.
+    """
+    path = Path(path)
+    config = _execute(BASE)
+    given = _execute(path)
+    for key, value in given.items():
+        _set(config, key, value, allowed=_allowed_keys(given.get("quality_head")))
+    for override in overrides:
+        _apply_override(config, override)
+    _check(config)
+    if config.output is None:
+        config.output = str(Path("work_dirs") / path.stem)
+    return config
+
+
+def _execute(path: Path) -> EasyDict:
+    if not path.is_file():
+        names = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
+        raise RecipeError(f"recipe {str(path)!r} does not exist.{_did_you_mean(str(path), names)}")
+    try:
+        variables = runpy.run_path(str(path))
+    except Exception as error:
+        raise RecipeError(f"recipe {str(path)!r} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(variables.get("config"), dict):
+        raise RecipeError(f"recipe {str(path)!r} must define `config = EasyDict()`, found none")
+    return EasyDict(copy.deepcopy(dict(variables["config"])))
+
+
+def _allowed_keys(quality_head: Any) -> list[str]:
+    """Known keys and blocks; a head from outside brings a block of its own name."""
+    extra = [quality_head] if isinstance(quality_head, str) and quality_head not in schema.BLOCKS else []
+    return [*schema.KEYS, *schema.BLOCKS, *extra]
+
+
+def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None:
+    if key not in allowed:
+        raise RecipeError(f"unknown recipe key {key!r}.{_did_you_mean(key, allowed)}")
+    if key in schema.KEYS:
+        config[key] = value
+        return
+    if not isinstance(value, dict):
+        raise RecipeError(f"{key} is a block of keys, such as {key} = edict(...), got {value!r}")
+    block = config.setdefault(key, EasyDict())
+    known = schema.BLOCKS.get(key)
+    for name, inner in value.items():
+        if known is not None and name not in known:
+            raise RecipeError(f"unknown recipe key {f'{key}.{name}'!r}.{_did_you_mean(name, known, key)}")
+        block[name] = inner
+
+
+def _apply_override(config: EasyDict, override: str) -> None:
+    name, equals, raw = override.partition("=")
+    if not equals or not name.strip():
+        raise RecipeError(f"an override looks like key=value, got {override!r}")
+    block, _, key = name.strip().rpartition(".")
+    known = schema.BLOCKS.get(block, {}) if block else schema.KEYS
+    value = _parse(raw.strip(), known[key].kind if key in known else "value")
+    key, value = (block, {key: value}) if block else (key, value)
+    _set(config, key, value, allowed=_allowed_keys(config.quality_head))
+
+
+def _parse(raw: str, kind: str) -> Any:
+    """A command-line value: a Python literal where it is one, else a bare word; lists may omit brackets."""
+    try:
+        value = ast.literal_eval(raw)
+    except (ValueError, SyntaxError):
+        value = raw
+    if kind == "text":
+        return value if value is None or isinstance(value, str) else raw
+    if kind == "list" and isinstance(value, str):
+        return [word.strip() for word in value.split(",") if word.strip()]
+    if kind == "list" and not isinstance(value, (list, tuple)):
+        return [value]
+    return value
+
+
+def _check(config: EasyDict) -> None:
+    for key in ("rec", "num_epoch"):
+        if config[key] is None:
+            raise RecipeError(f"recipe key {key!r} is required: set it to {schema.KEYS[key].words}")
+    for key, accepts in schema.KEYS.items():
+        _check_value(key, config[key], accepts)
+    for block, keys in schema.BLOCKS.items():
+        for key, accepts in keys.items():
+            _check_value(f"{block}.{key}", config[block][key], accepts)
+    if config.warmup_epoch > config.num_epoch:
+        raise RecipeError(
+            f"warmup_epoch ({config.warmup_epoch}) must not exceed num_epoch ({config.num_epoch})"
+        )
+    if config.lr_schedule == "step" and not config.lr_decay_epochs:
+        raise RecipeError("lr_schedule 'step' needs lr_decay_epochs, such as [20, 28], got none")
+
+
+def _check_value(name: str, value: Any, accepts: schema.Accepts) -> None:
+    if not accepts.test(value):
+        raise RecipeError(f"recipe key {name!r} accepts {accepts.words}; got {value!r}")
+
+
+def _did_you_mean(name: str, known: Sequence[str] | dict[str, Any], block: str = "") -> str:
+    close = difflib.get_close_matches(name, list(known), n=3)
+    prefix = f"{block}." if block else ""
+    if close:
+        return f" Did you mean {' or '.join(repr(prefix + word) for word in close)}?"
+    return f" Known: {', '.join(prefix + word for word in known)}." if known else ""

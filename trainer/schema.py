@@ -1,0 +1,155 @@
+"""What each recipe key accepts. Defaults and explanations are in ``recipes/base.py``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Accepts:
+    """The values of one key: a test and the words for it. ``kind`` guides the reading of a command line."""
+
+    test: Callable[[Any], bool]
+    words: str
+    kind: str = "value"  # "value", "text" or "list"
+
+    def or_none(self) -> Accepts:
+        return Accepts(lambda x: x is None or self.test(x), f"{self.words}, or None", self.kind)
+
+
+def _is_integer(x: Any) -> bool:
+    return isinstance(x, int) and not isinstance(x, bool)
+
+
+def _is_number(x: Any) -> bool:
+    return _is_integer(x) or (isinstance(x, float) and math.isfinite(x))
+
+
+def integer(low: int) -> Accepts:
+    return Accepts(lambda x: _is_integer(x) and x >= low, f"an integer >= {low}")
+
+
+def number(low: float, high: float = math.inf) -> Accepts:
+    words = f"a number >= {low}" if high == math.inf else f"a number in [{low}, {high}]"
+    return Accepts(lambda x: _is_number(x) and low <= x <= high, words)
+
+
+def positive(high: float = math.inf) -> Accepts:
+    words = "a number > 0" if high == math.inf else f"a number in (0, {high}]"
+    return Accepts(lambda x: _is_number(x) and 0 < x <= high, words)
+
+
+def choice(*options: str) -> Accepts:
+    return Accepts(lambda x: x in options, f"one of {', '.join(map(repr, options))}", "text")
+
+
+def number_range(low: float, high: float = math.inf) -> Accepts:
+    def test(x: Any) -> bool:
+        return (
+            isinstance(x, (tuple, list))
+            and len(x) == 2
+            and all(map(_is_number, x))
+            and low <= x[0] <= x[1] <= high
+        )
+
+    return Accepts(test, f"two numbers (low, high) with {low} <= low <= high <= {high}", "list")
+
+
+def list_of(item: Accepts, words: str) -> Accepts:
+    return Accepts(lambda x: isinstance(x, (list, tuple)) and all(map(item.test, x)), words, "list")
+
+
+def _is_margin_list(x: Any) -> bool:
+    if not (isinstance(x, (tuple, list)) and len(x) == 3 and all(map(_is_number, x))):
+        return False
+    m1, m2, m3 = x
+    return m1 == 1 and ((m3 == 0 and 0 <= m2 < math.pi) or (m2 == 0 and 0 < m3 <= 2))
+
+
+flag = Accepts(lambda x: isinstance(x, bool), "True or False")
+text = Accepts(lambda x: isinstance(x, str) and x != "", "a text", "text")
+margin_list = Accepts(
+    _is_margin_list, "(1.0, m, 0.0) for ArcFace with m in [0, pi), or (1.0, 0.0, m) for CosFace", "list"
+)
+
+IG_FIQA = {
+    "loss_weight": number(0),
+    "beta": positive(),
+    "momentum_start": number(0, 1),
+    "momentum_end": number(0, 1),
+    "fractional_momentum": flag,
+    "variance_weights": flag,
+    "variance_init": choice("ones", "seen", "first_pass"),
+    "sub_batch": choice("split", "mirror"),
+    "detach_backbone": flag,
+    "quality_bn": choice("shared", "clean"),
+    "degradation_p": number(0, 1),
+    "rescale": number_range(0, 1),
+    "jitter": number_range(0),
+    "erase_area": number_range(0, 1),
+    "erase_aspect": number_range(0),
+}
+CR_FIQA = {name: IG_FIQA[name] for name in ("loss_weight", "beta", "detach_backbone", "degradation_p")}
+SYNTHETIC = {
+    "num_identities": integer(2),
+    "images_per_identity": integer(1),
+    "low_variance_share": number(0, 1),
+    "test_identities": integer(2),
+    "test_images_per_identity": integer(2),
+}
+BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "synthetic": SYNTHETIC}
+
+KEYS = {
+    "rec": text,
+    "dataset": text,
+    "num_classes": integer(2).or_none(),
+    "num_image": integer(1).or_none(),
+    "val_targets": list_of(text, "a list of names, such as ['lfw', 'cfp_fp']"),
+    "num_workers": integer(0),
+    "dali": flag,
+    "dali_aug": flag,
+    "network": text,
+    "embedding_size": integer(1),
+    "dropout": number(0, 1),
+    "fp16": flag,
+    "margin_list": margin_list,
+    "margin_gradient": choice("exact", "straight_through"),
+    "scale": positive(),
+    "classifier": text,
+    "sample_rate": number(0, 1),
+    "interclass_filtering_threshold": number(0, 1),
+    "quality_head": text.or_none(),
+    "num_epoch": integer(1),
+    "batch_size": integer(1),
+    "gradient_acc": integer(1),
+    "optimizer": choice("sgd", "adamw"),
+    "lr": positive(),
+    "momentum": number(0, 1),
+    "weight_decay": number(0),
+    "lr_schedule": choice("polynomial", "step"),
+    "lr_decay_epochs": list_of(integer(1), "a list of epochs, such as [20, 28]"),
+    "lr_decay": positive(1),
+    "warmup_epoch": integer(-1),
+    "clip_grad_norm": positive().or_none(),
+    "seed": integer(0),
+    "device": text,
+    "output": text.or_none(),
+    "resume": flag,
+    "save_all_states": flag,
+    "frequent": integer(1),
+    "verbose": integer(1),
+    "erc_fmr": positive(1),
+    "plugins": list_of(text, "a list of modules or .py files"),
+    "using_wandb": flag,
+    "wandb_key": text.or_none(),
+    "wandb_entity": text.or_none(),
+    "wandb_project": text.or_none(),
+    "wandb_log_all": flag,
+    "wandb_resume": Accepts(lambda x: isinstance(x, (bool, str)), "True, False or wandb's own word", "text"),
+    "save_artifacts": flag,
+    "suffix_run_name": text.or_none(),
+    "notes": text.or_none(),
+}
