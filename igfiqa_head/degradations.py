@@ -55,7 +55,8 @@ class Degradations:
             if not (lowest <= low <= high <= highest) or (name != "jitter" and low == 0):
                 raise ValueError(
                     f"degradation range {name} must satisfy "
-                    f"{lowest} < low <= high <= {highest}, got ({low}, {high})"
+                    f"{lowest} {'<=' if name == 'jitter' else '<'} low <= high <= {highest}, "
+                    f"got ({low}, {high})"
                 )
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
@@ -63,6 +64,8 @@ class Degradations:
 
         Images that no degradation hits come back bit-identical.
         """
+        if self.p == 0:
+            return images
         u = iter(draws.unbind(dim=1))
         ratio_hit, ratio, mode = next(u) < self.p, _between(self.rescale, next(u)), next(u)
         jitter_hit, factors = next(u) < self.p, [_between(self.jitter, next(u)) for _ in range(3)]

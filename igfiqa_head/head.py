@@ -75,6 +75,15 @@ class IGFIQAHead(QualityHead):
         check_choice("variance_init", variance_init, ("ones", "seen", "first_pass"))
         check_choice("sub_batch", sub_batch, ("split", "mirror"))
         check_choice("quality_bn", quality_bn, ("shared", "clean"))
+        if num_epoch < 1 or beta <= 0 or loss_weight < 0:
+            raise ValueError(
+                "expected num_epoch >= 1, beta > 0 and loss_weight >= 0, "
+                f"got {num_epoch}, {beta} and {loss_weight}"
+            )
+        if not (0 <= momentum_start <= 1 and 0 <= momentum_end <= 1):
+            raise ValueError(
+                f"momentum_start and momentum_end must lie in [0, 1], got {momentum_start} and {momentum_end}"
+            )
         self.num_epoch = num_epoch
         self.loss_weight = loss_weight
         self.beta = beta

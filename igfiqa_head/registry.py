@@ -19,6 +19,7 @@ import importlib.machinery
 import importlib.util
 import pkgutil
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -99,21 +100,34 @@ def import_plugin(plugin: str) -> None:
         ValueError: the file does not exist, or the module cannot be found.
     """
     if not plugin.endswith(".py"):
-        if importlib.util.find_spec(plugin.partition(".")[0]) is None:
+        if not _is_importable(plugin):
             raise ValueError(f"plugin module {plugin!r} was not found on the Python path")
         importlib.import_module(plugin)
         return
     path = Path(plugin).resolve()
     if not path.is_file():
         raise ValueError(f"plugin file {plugin!r} does not exist")
-    name = f"igfiqa_plugin_{path.stem}_{abs(hash(path)):x}"
+    name = f"igfiqa_plugin_{path.stem}_{zlib.crc32(bytes(path)):08x}"
     if name in sys.modules:
         return
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     spec = importlib.util.spec_from_loader(name, loader)
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # a loader always gives a spec
     sys.modules[name] = module
-    loader.exec_module(module)
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]  # else the next import would take the half-made module for a good one
+        raise
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise  # the module exists and lacks something itself
 
 
 def load_entry_points() -> None:

@@ -12,9 +12,16 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def check_labels(labels: Tensor, num_classes: int) -> None:
-    """Raise ValueError unless ``labels`` is [B] of integers in [0, num_classes)."""
-    if labels.ndim != 1 or labels.is_floating_point():
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+def checked_labels(labels: Tensor, num_classes: int) -> Tensor:
+    """``labels`` [B] as int64, which torch needs to index with.
+
+    Raises:
+        ValueError: they are no vector of integers in [0, num_classes).
+    """
+    if labels.ndim != 1 or labels.dtype not in _INTEGERS:
         raise ValueError(
             f"labels must be a vector of integers, got shape {tuple(labels.shape)}, {labels.dtype}"
         )
@@ -22,6 +29,7 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"labels must lie in [0, {num_classes}), got {labels.min().item()} .. {labels.max().item()}"
         )
+    return labels.long()
 
 
 @torch.no_grad()
@@ -52,7 +60,7 @@ def class_center_similarities(
             f"embeddings must be [B, {prototypes.shape[1]}] to fit the prototypes, "
             f"got shape {tuple(embeddings.shape)}"
         )
-    check_labels(labels, prototypes.shape[0])
+    labels = checked_labels(labels, prototypes.shape[0])
     if labels.shape[0] != embeddings.shape[0]:
         raise ValueError(f"{embeddings.shape[0]} embeddings came with {labels.shape[0]} labels")
     cosines = cosine_similarities(embeddings, prototypes)

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from igfiqa_head.similarity import check_labels
+from igfiqa_head.similarity import checked_labels
 
 
 def momentum_at(epoch: float, num_epoch: int, start: float = 0.9, end: float = 1.0) -> float:
@@ -84,11 +84,13 @@ class IntraClassVariance(nn.Module):
             momentum: alpha in [0, 1].
 
         Raises:
-            ValueError: labels out of range, or a momentum outside [0, 1].
+            ValueError: labels out of range, a momentum outside [0, 1], or shapes that differ.
         """
-        check_labels(labels, self.num_classes)
+        labels = checked_labels(labels, self.num_classes)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        if ccs.shape != labels.shape:
+            raise ValueError(f"ccs must be [{len(labels)}] like the labels, got shape {tuple(ccs.shape)}")
         here = self._is_local(labels)
         classes, inverse, counts = torch.unique(
             labels[here] - self.class_start, return_inverse=True, return_counts=True
@@ -109,7 +111,7 @@ class IntraClassVariance(nn.Module):
         Returns:
             float32 [B] in [0, 1].
         """
-        check_labels(labels, self.num_classes)
+        labels = checked_labels(labels, self.num_classes)
         mean, std = self.mean_and_std()
         here = self._is_local(labels)
         weights = mean.new_zeros(len(labels))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.margin import Margin
 from igfiqa_head.registry import CLASSIFIERS
-from igfiqa_head.similarity import at_least_float32, check_labels, class_center_similarities
+from igfiqa_head.similarity import at_least_float32, checked_labels, class_center_similarities
 
 NEGATIVE_STREAM = 3  # keeps the sampling of negatives apart from the other draws of the same seed
 
@@ -25,8 +25,8 @@ class PartialFC(nn.Module):
         num_classes: C.
         margin: see :class:`igfiqa_head.margin.Margin`.
         scale: s, the inverse temperature of the softmax.
-        sample_rate: share of the other classes that enter a step's softmax (1: all of them). The draw
-            depends on (seed, step, class). CCS and NNCCS always see every class.
+        sample_rate: share of the other classes that enter a step's softmax (1: all of them, 0: only the
+            batch's own). The draw depends on (seed, step, class). CCS and NNCCS always see every class.
         interclass_filtering_threshold: cosines above it to a class that is not the own one count as 0
             (conflicting labels); 0 switches this off.
         seed: of the sampling of negatives.
@@ -46,6 +46,11 @@ class PartialFC(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if scale <= 0 or not 0 <= sample_rate <= 1 or interclass_filtering_threshold < 0:
+            raise ValueError(
+                "expected scale > 0, sample_rate in [0, 1] and interclass_filtering_threshold >= 0, "
+                f"got {scale}, {sample_rate} and {interclass_filtering_threshold}"
+            )
         self.weight = nn.Parameter(torch.normal(0, 0.01, (num_classes, embedding_size)))
         self.margin = margin
         self.scale = scale
@@ -62,21 +67,26 @@ class PartialFC(nn.Module):
             step: global step; keys the draw of negatives.
 
         Raises:
-            ValueError: labels out of range.
+            ValueError: labels out of range, or shapes that do not fit.
         """
-        check_labels(labels, len(self.weight))
-        prototypes, labels = self._sampled(labels, step)
+        labels = checked_labels(labels, len(self.weight))
+        if embeddings.shape != (len(labels), self.weight.shape[1]):
+            raise ValueError(
+                f"embeddings must be [{len(labels)}, {self.weight.shape[1]}] to fit labels and prototypes, "
+                f"got shape {tuple(embeddings.shape)}"
+            )
+        prototypes, positions = self._sampled(labels, step)
         embeddings = at_least_float32(embeddings)
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = F.linear(F.normalize(embeddings), F.normalize(prototypes)).clamp(-1, 1)
-        own = labels[:, None]
+        own = positions[:, None]
         target = cosines.gather(1, own).squeeze(1)
         output = self.margin(target, embeddings.norm(dim=1), labels)
         negatives = self._without_conflicts(cosines)
         if output.negatives is not None:
             negatives = output.negatives(negatives)
         logits = negatives.scatter(1, own, output.target[:, None])
-        loss = F.cross_entropy(self.scale * logits, labels)
+        loss = F.cross_entropy(self.scale * logits, positions)
         return loss if output.regulariser is None else loss + output.regulariser
 
     def class_center_similarities(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

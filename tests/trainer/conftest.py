@@ -18,7 +18,8 @@ config.network = "tiny"
 config.embedding_size = 16
 config.dropout = 0.2
 config.rec = "synthetic"
-config.synthetic = edict(num_identities=6, images_per_identity=8, test_identities=5, test_images_per_identity=5)
+config.synthetic = edict(num_identities=6, images_per_identity=8)
+config.synthetic.update(test_identities=5, test_images_per_identity=5)
 config.val_targets = ["synthetic"]
 config.quality_head = "ig_fiqa"
 config.num_epoch = 2

@@ -176,8 +176,14 @@ def test_bad_override(write, override: str, message: str) -> None:  # type: igno
         ("config = 3\n", "must define"),
         ("import nothing_of_this_name\n", "ModuleNotFoundError"),
         ("config = (\n", "SyntaxError"),
-        ("from easydict import EasyDict as edict\nconfig = edict()\nconfig.num_epoch = 1\n", "'rec' is required"),
-        ("from easydict import EasyDict as edict\nconfig = edict()\nconfig.rec = 'x'\n", "'num_epoch' is required"),
+        (
+            "from easydict import EasyDict as edict\nconfig = edict()\nconfig.num_epoch = 1\n",
+            "'rec' is required",
+        ),
+        (
+            "from easydict import EasyDict as edict\nconfig = edict()\nconfig.rec = 'x'\n",
+            "'num_epoch' is required",
+        ),
         (HEADER + "config.bacth_size = 3\n", "Did you mean 'batch_size'"),
     ],
 )

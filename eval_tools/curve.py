@@ -1,0 +1,193 @@
+"""The error-versus-reject curve: what every protocol of :mod:`eval_tools.erc` returns."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eval_tools.scores import FloatArray, IntArray, UnresolvedFMRWarning
+
+Protocol = Literal["fixed", "crfiqa", "fixed-all", "image"]
+ErrorType = Literal["fnmr", "fmr"]
+
+
+@dataclass(frozen=True)
+class ErrorRejectionCurve:
+    """Error rate of the comparisons that survive when the lowest qualities are discarded.
+
+    Attributes:
+        protocol: see :func:`eval_tools.erc.error_rejection_curve`.
+        error_type: "fnmr" or "fmr", the error that is followed.
+        target_fmr: FMR the threshold was chosen for, or None if the threshold was given.
+        discard [K]: discarded fraction, ascending from 0: of the genuine pairs (``fixed``; of the impostor
+            pairs if the error is the FMR), of all pairs (``crfiqa``, ``fixed-all``) or of images (``image``).
+        n_discarded [K], n_discardable: the same as counts, and what they are a fraction of.
+        n_errors [K]: surviving false non-matches (false matches if the error is the FMR).
+        n_genuine [K], n_impostor [K]: surviving pairs of each kind.
+        threshold: similarity, one number or one for each point ([K]) where the protocol chooses it anew.
+        effective_fmr: FMR of ``threshold`` on the impostor pairs it was chosen on, one number or [K].
+        best_errors [J]: lowest possible error rate after 0, 1, 2, ... discarded items; the last one holds on.
+
+    Where no pair of the needed kinds survives, ``error`` is NaN. No point has everything discarded, since
+    nothing is left to measure then: step curves hold their last rate up to a discard of 1, the others end at
+    0.95.
+    """
+
+    protocol: Protocol
+    error_type: ErrorType
+    target_fmr: float | None
+    discard: FloatArray
+    n_discarded: IntArray
+    n_discardable: int
+    n_errors: IntArray
+    n_genuine: IntArray
+    n_impostor: IntArray
+    threshold: float | FloatArray
+    effective_fmr: float | FloatArray
+    best_errors: FloatArray
+
+    @property
+    def error(self) -> FloatArray:
+        """The followed error rate [K] of the surviving pairs."""
+        compared = self.n_genuine if self.error_type == "fnmr" else self.n_impostor
+        defined = (compared > 0) & ~np.isnan(self.threshold)
+        return np.where(defined, self.n_errors / np.maximum(compared, 1), np.nan)
+
+    @property
+    def fnmr(self) -> FloatArray:
+        """False non-match rate [K] of the surviving genuine pairs."""
+        if self.error_type != "fnmr":
+            raise AttributeError("this curve follows the FMR: read .error")
+        return self.error
+
+    @property
+    def resolved(self) -> bool:
+        """Whether at every point the target FMR allows a false match and the scores let one happen."""
+        return not self.unresolved_at.size
+
+    @property
+    def unresolved_at(self) -> IntArray:
+        """Indices of the points at which the target FMR is not resolved."""
+        if self.target_fmr is None:
+            return np.empty(0, dtype=np.int64)
+        fmr, n_impostor = np.atleast_1d(self.effective_fmr), self.n_impostor
+        resolved = (1 / np.maximum(n_impostor[: fmr.size], 1) <= self.target_fmr) & (fmr > 0)
+        return np.flatnonzero(~resolved)
+
+    @property
+    def is_step(self) -> bool:
+        """Whether the rate holds from one point to the next, or else straight lines join the points."""
+        return self.protocol in ("fixed", "image")
+
+    @property
+    def end(self) -> float:
+        """Discard fraction at which the curve ends."""
+        return 1.0 if self.is_step else float(self.discard[-1])
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve from 0 to its :attr:`end`, not normalised."""
+        return self.pauc(self.end)
+
+    @property
+    def auc_best(self) -> float:
+        """The area of the theoretical best, see :meth:`best_curve`."""
+        return self.pauc_best(self.end)
+
+    @property
+    def auc_random(self) -> float:
+        """The area a quality without information has on average."""
+        return self.pauc_random(self.end)
+
+    def pauc(self, limit: float, *, above_best: bool = False, relative: bool = False) -> float:
+        """Partial area under the curve for discard fractions from 0 to ``limit``.
+
+        Args:
+            limit: in (0, :attr:`end`].
+            above_best: subtract the area of the theoretical best.
+            relative: divide by the error rate at discard 0.
+
+        Raises:
+            ValueError: the limit is out of range, or a relative area is asked of a curve without errors.
+        """
+        area = self._area(self.discard, self.error, limit)
+        if above_best:
+            area -= self.pauc_best(limit)
+        if not relative:
+            return area
+        if self.error[0] == 0:
+            raise ValueError("the error rate at discard 0 is 0: a relative area does not exist")
+        return area / float(self.error[0])
+
+    def pauc_best(self, limit: float) -> float:
+        """Partial area of :meth:`best_curve`."""
+        return self._area(*self.best_curve(), limit)
+
+    def pauc_random(self, limit: float) -> float:
+        """Partial area at the random level: the rate at discard 0 at every discard fraction."""
+        return self._area(np.array([0.0, self.end]), np.full(2, self.error[0]), limit)
+
+    def best_curve(self) -> tuple[FloatArray, FloatArray]:
+        """Discard fractions and error rates of the theoretical best: the errors at discard 0 leave first.
+
+        It keeps the first threshold. Where the protocol chooses the threshold anew, a quality that discards
+        the highest impostor scores as well can fall below it. For ``image`` it takes the images with the most
+        errors to share none, so no quality reaches it in general.
+        """
+        if self.is_step:
+            return np.arange(self.best_errors.size) / self.n_discardable, self.best_errors
+        return self.discard, self.best_errors[np.minimum(self.n_discarded, self.best_errors.size - 1)]
+
+    def _area(self, discard: FloatArray, error: FloatArray, limit: float) -> float:
+        # 0.95 must be accepted although np.arange ends at 0.9500000000000001, and the reverse.
+        if not 0.0 < limit <= self.end + 1e-9:
+            raise ValueError(
+                f"limit must lie in (0, {self.end:g}] for protocol {self.protocol!r}, got {limit}"
+            )
+        limit = min(limit, self.end)
+        below = discard < limit
+        edges = np.append(discard[below], limit)
+        if self.is_step:
+            return float(np.sum(np.diff(edges) * error[below]))
+        heights = np.append(error[below], np.interp(limit, discard, error))
+        return float(np.sum(np.diff(edges) * (heights[1:] + heights[:-1]) / 2))
+
+
+def lowest_errors(n_errors: int, n_compared: int, removable: IntArray) -> FloatArray:
+    """Lowest possible error rate after 0, 1, 2, ... discarded items, until no error is left.
+
+    Args:
+        n_errors, n_compared: errors and pairs at discard 0.
+        removable: errors that each item can take away at most, in descending order.
+    """
+    removed = np.append(0, np.minimum(np.cumsum(removable), n_errors))
+    removed = removed[: np.searchsorted(removed, n_errors)]
+    rates = (n_errors - removed) / (n_compared - removed)
+    return rates if n_errors == n_compared else np.append(rates, 0.0)
+
+
+def with_warnings(curve: ErrorRejectionCurve) -> ErrorRejectionCurve:
+    """Pass the curve on to the caller's caller, who is warned of what it cannot tell."""
+    unresolved = curve.unresolved_at
+    if unresolved.size:
+        worst = unresolved[-1]
+        warnings.warn(
+            f"{curve.protocol} curve: FMR {curve.target_fmr:g} cannot be resolved at {unresolved.size} of "
+            f"{np.size(curve.threshold)} thresholds. At discard {curve.discard[worst]:.3g} there are "
+            f"{curve.n_impostor[worst]} impostor pairs and the effective FMR is "
+            f"{np.atleast_1d(curve.effective_fmr)[worst]:g}; it takes 1 / FMR pairs, not tied at the top",
+            UnresolvedFMRWarning,
+            stacklevel=3,
+        )
+    undefined = np.isnan(curve.error)
+    if undefined.any():
+        warnings.warn(
+            f"{curve.protocol} curve: from discard {curve.discard[undefined][0]:.3g} on no genuine or no "
+            "impostor pair survives and the error rate is NaN; use pauc with a lower limit in place of auc",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return curve

@@ -1,0 +1,258 @@
+"""MXNet RecordIO (``.rec`` + ``.idx``), the format of insightface's training sets, without mxnet.
+
+A record is one or more parts: two little-endian uint32, the magic number and ``cflag << 29 | length``, then
+``length`` bytes, zero-padded to a multiple of four. Readers that seek for the magic number must not find it
+inside a payload, so writers cut a payload at every aligned magic number and drop it: cflag is 0 for a whole
+record and 1, 2, 3 for its first, middle and last part. The payload is a header (flag, label, id, id2), then
+``flag`` float32 labels that replace ``label`` if ``flag`` is not 0, then the encoded image.
+
+insightface's layout: record 0 holds two labels [a, b); keys 1 .. a-1 are images and keys a .. b-1 are
+identities, whose labels are their own range of image keys. With flag 0 in record 0 every key is an image.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from igfiqa_head.io.record_index import CorruptRecordError, read_index
+
+MAGIC = 0xCED7230A
+EXACT_IN_FLOAT32 = 2**24
+"""Labels are float32: from here on neighbouring integers are stored as the same number."""
+
+MAGIC_BYTES = struct.pack("<I", MAGIC)
+PART = struct.Struct("<II")
+HEADER = struct.Struct("<IfQQ")
+LENGTH_BITS = 29
+LENGTH_MASK = (1 << LENGTH_BITS) - 1
+WHOLE, FIRST, MIDDLE, LAST = range(4)
+_CHUNK = 2**18  # records whose labels are gathered at a time
+
+
+class Record(NamedTuple):
+    """One record; ``labels`` is float32 [k], with ``flag`` = k, or [1] with ``flag`` = 0 for a scalar."""
+
+    flag: int
+    labels: NDArray[np.float32]
+    data: bytes
+    id: int
+    id2: int
+
+
+class RecordReader:
+    """Random access to the records of a memory-mapped ``.rec`` file.
+
+    It can be pickled and survives a fork: the mapping is read-only and opened anew after unpickling.
+
+    Args:
+        rec_path: the records.
+        idx_path: lines ``key TAB offset``.
+
+    Attributes:
+        keys: int64 [R], ascending.
+        offsets: int64 [R], where the record of each key starts.
+
+    Raises:
+        CorruptRecordError: an empty or damaged index, duplicate keys or offsets, offsets outside the file.
+    """
+
+    def __init__(self, rec_path: str | os.PathLike[str], idx_path: str | os.PathLike[str]) -> None:
+        self.rec_path = Path(rec_path)
+        self.idx_path = Path(idx_path)
+        self.keys, self.offsets = read_index(idx_path)
+        self._size = self.rec_path.stat().st_size
+        self._map_file()
+        misplaced = (self.offsets % 4 != 0) | (self.offsets > self._size - PART.size)
+        if misplaced.any():
+            key, offset = self.keys[misplaced][0], self.offsets[misplaced][0]
+            why = (
+                f"key {key} points to byte {offset} of {self.rec_path.name} ({self._size} bytes), expected a "
+                "multiple of 4 within the file: is it truncated, or the index another file's?"
+            )
+            raise CorruptRecordError(self.idx_path, why=why)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_bytes", "_words")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map_file()
+
+    def _map_file(self) -> None:
+        with open(self.rec_path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0 or size % 4 != 0:
+                why = f"{size} bytes, not a positive multiple of 4: empty or truncated"
+                raise CorruptRecordError(self.rec_path, size, why)
+            if size != self._size:
+                why = f"the file changed since it was opened: {self._size} bytes then, {size} now"
+                raise CorruptRecordError(self.rec_path, None, why)
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._words = np.frombuffer(self._bytes, "<u4")
+
+    def _find(self, keys: ArrayLike) -> NDArray[np.int64]:
+        """Offsets of ``keys``."""
+        wanted = np.asarray(keys, np.int64)
+        positions = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
+        absent = self.keys[positions] != wanted
+        if absent.any():
+            raise ValueError(f"{self.idx_path} has no key {wanted[absent].flat[0]}")
+        return self.offsets[positions]
+
+    def read(self, key: int) -> Record:
+        """The record stored under ``key``.
+
+        Raises:
+            ValueError: there is no such key.
+            CorruptRecordError: the record is damaged.
+        """
+        offset = int(self._find(key))
+        payload = self._read_payload(offset)
+        if len(payload) < HEADER.size:
+            why = f"the record has {len(payload)} bytes, fewer than the {HEADER.size} of its header"
+            raise CorruptRecordError(self.rec_path, offset, why)
+        flag, label, identifier, identifier2 = HEADER.unpack_from(payload)
+        start = HEADER.size + 4 * flag
+        if len(payload) < start:
+            why = f"the header announces {flag} labels, the record has only {len(payload)} bytes"
+            raise CorruptRecordError(self.rec_path, offset, why)
+        labels = np.frombuffer(payload, "<f4", flag, HEADER.size) if flag else np.array([label], np.float32)
+        return Record(flag, labels, payload[start:], identifier, identifier2)
+
+    def _read_payload(self, offset: int) -> bytes:
+        """Join the parts of the record at ``offset``."""
+        parts: list[bytes] = []
+        position = offset
+        cflag = FIRST
+        while cflag in (FIRST, MIDDLE):
+            cflag, start, end = self._read_part_header(position)
+            if (cflag in (MIDDLE, LAST)) != bool(parts):
+                kind = "continues a record" if cflag in (MIDDLE, LAST) else "starts a record"
+                why = f"wrong part order: a part that {kind} (cflag {cflag}) after {len(parts)} parts"
+                raise CorruptRecordError(self.rec_path, position, why)
+            parts.append(self._bytes[start:end])
+            position = end + -end % 4
+        if position < self._size and self._words[position // 4] != MAGIC:
+            why = f"the record at byte {offset} is not followed by another one: its length is damaged"
+            raise CorruptRecordError(self.rec_path, position, why)
+        return MAGIC_BYTES.join(parts)
+
+    def _read_part_header(self, position: int) -> tuple[int, int, int]:
+        """(cflag, start, end) of the part at ``position``."""
+        start = position + PART.size
+        if start > self._size:
+            raise CorruptRecordError(self.rec_path, position, "the file ends within a record: truncated")
+        magic, cflag_and_length = PART.unpack_from(self._bytes, position)
+        if magic != MAGIC:
+            why = f"no record starts here: magic number {magic:#010x} instead of {MAGIC:#010x}"
+            raise CorruptRecordError(self.rec_path, position, why)
+        cflag, length = cflag_and_length >> LENGTH_BITS, cflag_and_length & LENGTH_MASK
+        if cflag > LAST or (cflag in (FIRST, MIDDLE) and length % 4 != 0):
+            raise CorruptRecordError(self.rec_path, position, f"cflag {cflag} with length {length}")
+        if start + length > self._size:
+            why = f"a part of {length} bytes does not fit in the file of {self._size} bytes: truncated"
+            raise CorruptRecordError(self.rec_path, position, why)
+        return cflag, start, start + length
+
+    def read_labels(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Class labels (the first of each record's labels) of ``keys`` [N], as int64 [N].
+
+        Raises:
+            ValueError: a key is absent.
+            CorruptRecordError: a record is damaged, or a label is no integer in [0, 2**24).
+        """
+        offsets = self._find(keys)
+        labels = np.empty(len(keys), np.int64)
+        for start in range(0, len(keys), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            labels[chunk] = self._gather_labels(keys[chunk], offsets[chunk])
+        return labels
+
+    def _gather_labels(self, keys: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Labels of the whole records straight from the map; ``read`` does the rest and finds the errors."""
+        word = offsets // 4
+        cflag_and_length = self._words[word + 1]
+        length = (cflag_and_length & LENGTH_MASK).astype(np.int64)
+        whole = (self._words[word] == MAGIC) & (cflag_and_length >> LENGTH_BITS == WHOLE)
+        whole &= (length >= HEADER.size + 4) & (offsets + PART.size + length <= self._size)
+        rows = np.flatnonzero(whole)
+        word, length = word[rows], length[rows]
+        flags = self._words[word + 2].astype(np.int64)
+        whole[rows[HEADER.size + 4 * flags > length]] = False
+        labels = np.empty(len(keys), "<f4")
+        labels[rows] = self._words[np.where(flags > 0, word + 8, word + 3)].view("<f4")
+        for row in np.flatnonzero(~whole):
+            labels[row] = self.read(int(keys[row])).labels[0]
+        wrong = ~((labels >= 0) & (labels < EXACT_IN_FLOAT32) & (labels == np.floor(labels)))
+        if wrong.any():
+            self.class_label(int(keys[wrong][0]), float(labels[wrong][0]))  # raises
+        return labels.astype(np.int64)
+
+    def class_label(self, key: int, value: float) -> int:
+        """``value``, the label of record ``key``, as an integer.
+
+        Raises:
+            CorruptRecordError: not an integer in [0, 2**24); float32 merges larger ones.
+        """
+        if 0 <= value < EXACT_IN_FLOAT32 and value == int(value):
+            return int(value)
+        why = f"the label of key {key} is {value}, expected an integer in [0, {EXACT_IN_FLOAT32})"
+        raise CorruptRecordError(self.rec_path, int(self._find(key)), why)
+
+    def image_keys(self) -> NDArray[np.int64]:
+        """Keys of the images, int64 [N]: 1 .. a-1 if record 0 holds a range [a, b), else every key.
+
+        Raises:
+            CorruptRecordError: record 0 or images it announces are missing, or it announces no image.
+        """
+        if self.keys[0] != 0:
+            why = f"expected keys from 0 on, as insightface and MXNet write them, the first is {self.keys[0]}"
+            raise CorruptRecordError(self.idx_path, why=why)
+        header = self.read(0)
+        if header.flag == 0:
+            return self.keys
+        end = self._end_of_images(header.labels)
+        keys = self.keys[1:end]
+        if len(keys) < end - 1 or keys[-1] != end - 1:
+            absent = np.flatnonzero(keys != np.arange(1, len(keys) + 1))
+            first = int(absent[0]) + 1 if len(absent) else len(keys) + 1
+            why = f"record 0 announces images with keys 1 .. {end - 1}, but key {first} is missing"
+            raise CorruptRecordError(self.idx_path, why=why)
+        return keys
+
+    def _end_of_images(self, labels: NDArray[np.float32]) -> int:
+        """The key after the last image, from the ``labels`` of record 0."""
+        value = float(labels[0])
+        has_identities = len(labels) > 1 and labels[1] > value
+        if not (2 <= value < 2**53 and value == int(value)):
+            why = f"record 0 holds {value}, expected 1 + the number of images (at least 1)"
+            raise CorruptRecordError(self.rec_path, int(self.offsets[0]), why)
+        end = int(value) if value < EXACT_IN_FLOAT32 else self._first_identity_near(int(value))
+        if self._has_data(end - 1) is False or (has_identities and self._has_data(end)):
+            why = f"record 0 announces images with keys 1 .. {end - 1}, but they end elsewhere"
+            raise CorruptRecordError(self.rec_path, int(self.offsets[0]), why)
+        return end
+
+    def _first_identity_near(self, end: int) -> int:
+        """The first key without an image among those that float32 rounds to ``end``, else ``end``."""
+        spacing = int(np.spacing(np.float32(end)))
+        first, last = np.searchsorted(self.keys, [end - spacing, end + spacing + 1])
+        near = self.keys[first:last].tolist()
+        return next((key for key in near if not self._has_data(key)), end)
+
+    def _has_data(self, key: int) -> bool | None:
+        """Whether the record holds an image; None if there is no such record."""
+        position = int(np.searchsorted(self.keys, key))
+        if position == len(self.keys) or self.keys[position] != key:
+            return None
+        return len(self.read(key).data) > 0

@@ -1,0 +1,1 @@
+"""What ``SyntheticFaces`` draws with: traits -> canvas -> photograph -> capture quality."""

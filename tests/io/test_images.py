@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from igfiqa_head.io.images import check_square, decode_image, encode_image, image_size
+
+WEBP_LOSSY = [cv2.IMWRITE_WEBP_QUALITY, 80]
+
+
+def picture(height: int = 20, width: int = 31, channels: int = 3, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (5, 5), 0).reshape(height, width, channels)
+
+
+def encoded(extension: str, image: np.ndarray, options: list[int] | None = None) -> bytes:
+    return cv2.imencode(extension, image, options or [])[1].tobytes()
+
+
+ENCODINGS = {
+    "jpeg": encoded(".jpg", picture()),
+    "progressive jpeg": encoded(".jpg", picture(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+    "png": encoded(".png", picture()),
+    "png with alpha": encoded(".png", picture(channels=4)),
+    "bmp": encoded(".bmp", picture()),
+    "lossless webp": encoded(".webp", picture()),
+    "lossy webp": encoded(".webp", picture(), WEBP_LOSSY),
+    "lossy webp with alpha": encoded(".webp", picture(channels=4), WEBP_LOSSY),
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_size_in_the_header_is_that_of_the_decoded_image(name: str) -> None:
+    assert image_size(ENCODINGS[name]) == decode_image(ENCODINGS[name]).shape[:2] == (20, 31)
+
+
+def test_every_kind_of_webp_is_among_them() -> None:
+    kinds = {content[12:16] for name, content in ENCODINGS.items() if "webp" in name}
+    assert kinds == {b"VP8 ", b"VP8L", b"VP8X"}
+
+
+def test_bmp_with_rows_from_top_to_bottom_and_with_the_oldest_header() -> None:
+    content = bytearray(ENCODINGS["bmp"])
+    content[22:26] = struct.pack("<i", -20)
+    assert image_size(bytes(content)) == (20, 31)
+    assert image_size(b"BM" + bytes(12) + struct.pack("<IHH", 12, 31, 20)) == (20, 31)
+
+
+def test_jpeg_fill_bytes_are_skipped() -> None:
+    content = ENCODINGS["jpeg"]
+    assert image_size(content[:2] + b"\xff\xff" + content[2:]) == (20, 31)
+
+
+def test_png_round_trip_is_exact_and_rgb() -> None:
+    rgb = picture()
+    content = encode_image(rgb, ".png")
+    np.testing.assert_array_equal(decode_image(content), rgb)
+    np.testing.assert_array_equal(
+        cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), rgb[..., ::-1]
+    )
+
+
+def test_jpeg_quality_trades_size_for_fidelity() -> None:
+    rgb = np.repeat(picture(112, 112, channels=1), 3, axis=2)
+    fine, coarse = encode_image(rgb), encode_image(rgb, quality=20)
+    errors = [np.abs(decode_image(content).astype(int) - rgb).mean() for content in (fine, coarse)]
+    assert len(fine) > len(coarse)
+    assert errors[0] < 2 < errors[1]
+
+
+def test_grey_alpha_and_sixteen_bits_become_rgb_uint8() -> None:
+    grey = picture(channels=1)
+    np.testing.assert_array_equal(decode_image(encoded(".png", grey)), np.repeat(grey, 3, axis=2))
+    with_alpha = picture(channels=4)
+    np.testing.assert_array_equal(decode_image(encoded(".png", with_alpha)), with_alpha[..., 2::-1])
+    deep = decode_image(encoded(".png", picture().astype(np.uint16) * 257))
+    np.testing.assert_array_equal(deep, picture()[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ENCODINGS["png"][:16] + struct.pack(">II", 60_000, 60_000) + ENCODINGS["png"][24:],
+        ENCODINGS["jpeg"].replace(struct.pack(">HH", 20, 31), struct.pack(">HH", 65_000, 65_000)),
+        ENCODINGS["bmp"][:18] + struct.pack("<ii", 2**31 - 1, -(2**31)) + ENCODINGS["bmp"][26:],
+        ENCODINGS["lossy webp with alpha"][:24] + b"\xff" * 6 + ENCODINGS["lossy webp with alpha"][30:],
+    ],
+    ids=["png", "jpeg", "bmp", "webp"],
+)
+def test_huge_images_are_refused_before_they_are_decoded(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"is \d+ x \d+, more than the limit of 67108864 pixels"):
+        decode_image(content)
+
+
+def test_the_limit_is_inclusive() -> None:
+    assert decode_image(ENCODINGS["png"], max_pixels=620).shape == (20, 31, 3)
+    with pytest.raises(ValueError, match="20 x 31, more than the limit of 619 pixels"):
+        decode_image(ENCODINGS["png"], max_pixels=619)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "0 bytes that start with nothing"),
+        (b"GIF89a" + bytes(20), "not a JPEG, PNG, BMP or WebP"),
+        (ENCODINGS["png"][:18], "ends within its header"),
+        (ENCODINGS["png"][:16] + bytes(8) + ENCODINGS["png"][24:], "states a size of 0 x 0"),
+        (ENCODINGS["jpeg"][:2] + b"\xff\xe0\0\5" + bytes(40), "no marker at byte 9"),
+        (ENCODINGS["lossy webp"][:12] + b"VP9 " + ENCODINGS["lossy webp"][16:], "unknown first chunk"),
+        (ENCODINGS["jpeg"][:-2], "no end-of-image marker"),
+        (ENCODINGS["jpeg"][:400] + b"\xff\xd9", "damaged or truncated"),
+        (ENCODINGS["png"][:-30], "damaged or truncated"),
+    ],
+)
+def test_what_cannot_be_decoded_is_a_value_error(content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode_image(content)
+
+
+@settings(deadline=None, max_examples=300)
+@given(name=st.sampled_from(sorted(ENCODINGS)), data=st.data())
+def test_damaged_images_decode_or_raise_value_error(name: str, data: st.DataObject) -> None:
+    content = bytearray(ENCODINGS[name])
+    for _ in range(data.draw(st.integers(0, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    del content[data.draw(st.integers(0, len(content))) :]
+    try:
+        image = decode_image(bytes(content), max_pixels=10_000)
+    except ValueError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    assert 1 <= image.shape[0] * image.shape[1] <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("image", "extension", "quality", "message"),
+    [
+        (picture().astype(np.float32), ".jpg", 95, "float32"),
+        (picture(channels=4), ".jpg", 95, r"\[20, 31, 4\]"),
+        (picture()[..., 0], ".jpg", 95, r"\[20, 31\]"),
+        (picture()[:0], ".jpg", 95, r"\[0, 31, 3\]"),
+        (picture(), ".gif", 95, "'.gif'"),
+        (picture(), ".jpg", 0, "got 0"),
+        (picture(), ".jpg", 101, "got 101"),
+    ],
+)
+def test_what_cannot_be_encoded(image: np.ndarray, extension: str, quality: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        encode_image(image, extension, quality)
+
+
+def test_check_square() -> None:
+    check_square(picture(112, 112), 112, "face")
+    check_square(picture(20, 31), None, "face")
+    with pytest.raises(ValueError, match="face is 20 x 31, expected 112 x 112"):
+        check_square(picture(20, 31), 112, "face")

@@ -1,0 +1,106 @@
+"""Checkpoints: whole or not at all, and nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from trainer.checkpoint import (
+    CheckpointError,
+    Position,
+    load_checkpoint,
+    load_safely,
+    save_atomically,
+    save_checkpoint,
+)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "checkpoint_gpu_0.pt"
+    save_checkpoint(path, Position(2, 3, 11), {"state_dict_backbone": nn.Linear(3, 2)})
+    return path
+
+
+def test_round_trip_with_the_random_state(saved: Path) -> None:
+    expected = torch.rand(3)
+    layer = nn.Linear(3, 2)
+    assert load_checkpoint(saved, {"state_dict_backbone": layer}) == Position(2, 3, 11)
+    torch.testing.assert_close(torch.rand(3), expected)
+    torch.testing.assert_close(layer.weight, load_safely(saved)["state_dict_backbone"]["weight"])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nothing to resume: .*nowhere\.pt does not exist"):
+        load_checkpoint(tmp_path / "nowhere.pt", {})
+
+
+def test_other_shapes(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"does not fit this recipe \(state_dict_backbone\)"):
+        load_checkpoint(saved, {"state_dict_backbone": nn.Linear(4, 2)})
+
+
+def test_missing_part(saved: Path) -> None:
+    with pytest.raises(CheckpointError, match="lacks state_dict_quality_head"):
+        load_checkpoint(saved, {"state_dict_quality_head": nn.Linear(3, 2)})
+
+
+def test_not_a_dict(tmp_path: Path) -> None:
+    save_atomically([1, 2], tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        load_safely(tmp_path / "x.pt")
+
+
+class Evil:
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return os.mkdir, (str(self.witness),)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_code_in_a_file_is_not_run(tmp_path: Path, writer: str) -> None:
+    path, witness = tmp_path / "evil.pt", tmp_path / "witness"
+    if writer == "torch":
+        torch.save({"a": Evil(witness)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"a": Evil(witness)}))
+    with pytest.raises(CheckpointError):
+        load_safely(path)
+    assert not witness.exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_files_give_one_clear_error(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "checkpoint.pt"
+    save_checkpoint(path, Position(), {"state_dict_backbone": nn.Linear(3, 2)})
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans(), label="truncate"):
+        content = content[: data.draw(st.integers(0, len(content) - 1), label="length")]
+    else:
+        for _ in range(data.draw(st.integers(1, 20), label="flips")):
+            content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    # Flips may hit a number and go unseen; anything else that happens must be this one error.
+    with contextlib.suppress(CheckpointError):
+        load_checkpoint(path, {"state_dict_backbone": nn.Linear(3, 2)})
+
+
+def test_a_failed_write_keeps_the_old_file(saved: Path) -> None:
+    before = saved.read_bytes()
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        save_atomically({"x": lambda: None}, saved)
+    assert saved.read_bytes() == before
+    assert [p.name for p in saved.parent.iterdir()] == [saved.name]

@@ -1,0 +1,232 @@
+"""The loop: resuming is exact, bad numbers stop it, signals save it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from easydict import EasyDict
+from torch import Tensor, nn
+
+from trainer import build
+from trainer.log import RunLog
+from trainer.loop import Trainer, TrainingDivergedError, frozen_running_statistics
+from trainer.stopping import Stopped
+
+Recipe = Callable[..., EasyDict]
+
+
+def make(config: EasyDict) -> Trainer:
+    build.load_plugins(config)
+    Path(config.output).mkdir(parents=True, exist_ok=True)
+    return build.build_trainer(config, build.build_train_set(config), RunLog(100), torch.device("cpu"))
+
+
+def everything(trainer: Trainer) -> dict[str, object]:
+    return {name: part.state_dict() for name, part in trainer._parts().items()}  # type: ignore[attr-defined]
+
+
+def assert_same(a: object, b: object) -> None:
+    if isinstance(a, Tensor):
+        assert torch.equal(a, b)  # type: ignore[arg-type]
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()  # type: ignore[attr-defined]
+        for key in a:
+            assert_same(a[key], b[key])  # type: ignore[index]
+    elif isinstance(a, (list, tuple)):
+        for x, y in zip(a, b, strict=True):  # type: ignore[call-overload]
+            assert_same(x, y)
+    else:
+        assert a == b
+
+
+def interrupt_after(trainer: Trainer, steps: int) -> None:
+    """Let the process receive SIGTERM while it takes step number ``steps``."""
+    original = trainer._step
+
+    def step(batches):  # type: ignore[no-untyped-def]
+        if trainer.position.global_step + 1 == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(batches)
+
+    trainer._step = step  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 6])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("quality_head=None",),
+        ("quality_head=cr_fiqa",),
+        ("ig_fiqa.sub_batch=mirror", "ig_fiqa.quality_bn=clean", "optimizer=adamw", "lr=0.001"),
+        ("gradient_acc=2", "sample_rate=0.4", "ig_fiqa.variance_init=seen"),
+        ("ig_fiqa.variance_init=first_pass", "lr_schedule=step", "lr_decay_epochs=[1]", "num_workers=1"),
+    ],
+    ids=lambda o: o[0] if o else "default",
+)
+def test_resuming_equals_an_uninterrupted_run(
+    tiny_recipe: Recipe, tmp_path: Path, overrides: tuple[str, ...], stop_at: int
+) -> None:
+    config = tiny_recipe("num_epoch=2", f"output={tmp_path / 'whole'}", *overrides)
+    whole = make(config)
+    whole.fit()
+    total = whole.position.global_step
+    if stop_at > total:
+        stop_at = total
+
+    config.output = str(tmp_path / "parts")
+    first = make(config)
+    interrupt_after(first, stop_at)
+    with pytest.raises(Stopped) as stopped:
+        first.fit()
+    assert stopped.value.exit_status == 128 + signal.SIGTERM
+    assert first.position.global_step == stop_at
+
+    torch.manual_seed(12345)  # what the global generator did in between must not matter
+    second = make(config)
+    second.resume()
+    second.fit()
+    assert_same(everything(whole), everything(second))
+
+
+def test_files_of_a_run(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe())
+    trainer.fit()
+    assert {p.name for p in trainer.output.iterdir()} == {
+        "model.pt",
+        "quality_head.pt",
+        "checkpoint_gpu_0.pt",
+    }
+    names = set(torch.load(trainer.output / "checkpoint_gpu_0.pt", weights_only=True))
+    assert names >= {
+        "epoch",
+        "global_step",
+        "state_dict_backbone",
+        "state_dict_softmax_fc",
+        "state_optimizer",
+        "state_lr_scheduler",
+    }
+    assert set(torch.load(trainer.output / "quality_head.pt", weights_only=True)) == {
+        "regressor.weight",
+        "regressor.bias",
+        "variance.variance",
+        "variance.seen",
+    }
+
+
+def test_a_nan_loss_names_the_step_and_the_checkpoint(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe("num_epoch=3"))
+    original = trainer._losses
+
+    def losses(batch):  # type: ignore[no-untyped-def]
+        loss, statistics, count = original(batch)
+        return loss * (float("nan") if trainer.position.global_step == 5 else 1), statistics, count
+
+    trainer._losses = losses  # type: ignore[method-assign]
+    with pytest.raises(
+        TrainingDivergedError, match=r"loss is nan in step 6 \(epoch 2\).*checkpoint_gpu_0\.pt"
+    ):
+        trainer.fit()
+    good = torch.load(trainer.output / "checkpoint_gpu_0.pt", weights_only=True)
+    assert good["global_step"] == 4
+    assert all(torch.isfinite(x).all() for x in good["state_dict_backbone"].values())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe())
+    weight = next(trainer.backbone.parameters())
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingDivergedError, match="gradient norm is .* no checkpoint was written yet"):
+        trainer.fit()
+    assert torch.isfinite(weight).all()
+
+
+def test_a_nan_in_the_data_is_caught(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe())
+    with torch.no_grad():
+        next(trainer.backbone.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="loss is nan in step 1"):
+        trainer.fit()
+
+
+def test_accumulation_equals_one_large_batch(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Without batch statistics, dropout and class weights, two batches of 6 are one of 12."""
+    common = ("dropout=0", "quality_head=cr_fiqa", "num_epoch=1", "clip_grad_norm=None")
+
+    def trained(name: str, *overrides: str) -> Trainer:
+        trainer = make(tiny_recipe(f"output={tmp_path / name}", *common, *overrides))
+        for module in trainer.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+                module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
+        trainer.fit()
+        return trainer
+
+    one = trained("one", "batch_size=12")
+    two = trained("two", "batch_size=6", "gradient_acc=2")
+    assert one.position.global_step == two.position.global_step == 4
+    for a, b in zip(one.backbone.parameters(), two.backbone.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(one.classifier.weight, two.classifier.weight)
+
+
+def test_quality_bn_clean_leaves_running_statistics_to_the_clean_pass(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe("ig_fiqa.quality_bn=clean"))
+    norm = next(m for m in trainer.backbone.modules() if isinstance(m, nn.BatchNorm2d))
+    trainer._set_training(True)
+    trainer._losses(next(iter(trainer.loader.batches(0))))
+    assert norm.num_batches_tracked == 1
+
+    shared = make(tiny_recipe())
+    norm = next(m for m in shared.backbone.modules() if isinstance(m, nn.BatchNorm2d))
+    shared._losses(next(iter(shared.loader.batches(0))))
+    assert norm.num_batches_tracked == 2
+
+
+def test_frozen_running_statistics_still_normalise_by_the_batch() -> None:
+    norm = nn.BatchNorm1d(3)
+    x = torch.randn(50, 3) * 4 + 2
+    with frozen_running_statistics(norm):
+        y = norm(x)
+    torch.testing.assert_close(y.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
+    assert torch.equal(norm.running_mean, torch.zeros(3))
+    assert norm.track_running_stats
+
+
+def test_the_quality_loss_reaches_regressor_and_backbone_but_not_the_prototypes(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe())
+    _, quality = trainer.quality_head.split(next(iter(trainer.loader.batches(0))))  # type: ignore[union-attr]
+    embeddings = trainer.backbone(quality.images)
+    output = trainer.quality_head(embeddings, quality.labels, trainer.classifier, epoch=0)  # type: ignore[misc]
+    output.loss.backward()
+    assert trainer.classifier.weight.grad is None
+    assert trainer.quality_head.regressor.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.backbone.parameters())
+
+
+def test_first_pass_fills_every_class(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe("ig_fiqa.variance_init=first_pass"))
+    trainer.first_pass(trainer.quality_head)  # type: ignore[arg-type]
+    variance = trainer.quality_head.variance  # type: ignore[union-attr]
+    assert variance.seen.all()
+    assert (variance.variance != 1).all()
+
+
+def test_low_variance_classes_lose_their_weight_in_training(tiny_recipe: Recipe) -> None:
+    """The direction of Eq. 9, end to end: near-duplicate classes are silenced, diverse ones are not."""
+    config = tiny_recipe(
+        "synthetic.num_identities=20", "synthetic.images_per_identity=12", "batch_size=24",
+        "num_epoch=12", "optimizer=adamw", "lr=0.01", "scale=16", "margin_list=1,0.1,0", "dropout=0",
+    )  # fmt: skip
+    trainer = make(config)
+    trainer.fit()
+    weights = trainer.quality_head.class_weights()  # type: ignore[union-attr]
+    planted = trainer.loader._loader.dataset.dataset.low_variance_ids
+    is_planted = torch.zeros(20, dtype=torch.bool)
+    is_planted[list(planted)] = True
+    assert weights[is_planted].mean() < weights[~is_planted].mean() - 0.3
