@@ -28,7 +28,7 @@ test = [
 setup(
     name="igfiqa-head",
     version="0.1.0",
-    description="IG-FIQA face image quality: a head and loss for arcface_torch-style recipes, and tools to judge it",
+    description="IG-FIQA face image quality: a head and loss for ArcFace recipes, and tools to judge it",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

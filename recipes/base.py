@@ -76,7 +76,7 @@ config.lr_schedule = "polynomial"  # to zero, per step (arcface_torch); or "step
 config.lr_decay_epochs = []  # for "step": lr is multiplied by lr_decay after each of these epochs
 config.lr_decay = 0.1
 config.warmup_epoch = 0
-config.clip_grad_norm = 5.0  # of the backbone's gradient; None: no clipping
+config.clip_grad_norm = 5.0  # of the gradient of backbone and quality head; None: no clipping
 config.seed = 2048
 config.device = "auto"  # CUDA, else MPS, else CPU
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +10,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
-    "ruff lint": ["ruff", "check", "."],
-    "ruff format": ["ruff", "format", "--check", "."],
-    "mypy": [sys.executable, "-m", "mypy"],
-    "import rules": ["lint-imports"],
+    "ruff lint": ["-m", "ruff", "check", "."],
+    "ruff format": ["-m", "ruff", "format", "--check", "."],
+    "mypy": ["-m", "mypy"],
+    "import rules": ["-c", "from importlinter.cli import lint_imports_command as run; run()"],
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_tool_is_content(name: str) -> None:
-    command = list(COMMANDS[name])
-    beside_python = Path(sys.executable).with_name(command[0])
-    command[0] = str(beside_python) if beside_python.exists() else shutil.which(command[0]) or command[0]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *COMMANDS[name]], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

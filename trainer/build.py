@@ -32,6 +32,7 @@ from trainer.loop import Trainer
 from trainer.schedule import build_schedule
 
 SYNTHETIC = "synthetic"
+_MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
 
 
 def load_plugins(config: EasyDict) -> None:
@@ -71,6 +72,8 @@ def build_train_set(config: EasyDict) -> Any:
     name = _data_set_name(config)
     arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
     dataset = DATASETS.get(name)(**arguments)
+    if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
+        dataset.preload()  # rendering a face again in every epoch would cost more than training on it
     largest = int(dataset.labels.max())
     if config.num_classes is not None and largest >= config.num_classes:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +16,26 @@ from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve, pair_qual
 from eval_tools.test_sets import VerificationSet
 from eval_tools.verification import VerificationResult, verify
 from trainer.loader import to_network_input
+from trainer.log import LOGGER
 
 BATCH_SIZE = 256
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class QualityEvaluation:
+    """The qualities [N] of a test set's images and what discarding by them does."""
+
+    quality: FloatArray
+    curve: ErrorRejectionCurve
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What one test set says of a run; ``quality`` [N] and ``curve`` are None without a quality head."""
+    """What one test set says of a run; ``scored`` is None without a quality head."""
 
     verification: VerificationResult
-    quality: FloatArray | None
-    curve: ErrorRejectionCurve | None
+    scored: QualityEvaluation | None
 
 
 @torch.no_grad()
@@ -67,14 +76,15 @@ def evaluate(
     embeddings, quality = embed(backbone, regressor, test_set.images, device)
     verification = verify(embeddings[test_set.pairs].reshape(-1, embeddings.shape[1]), test_set.is_genuine)
     if quality is None:
-        return Evaluation(verification, None, None)
-    curve = error_rejection_curve(
-        _pair_similarity(embeddings, test_set.pairs),
-        test_set.is_genuine,
-        pair_quality(quality[test_set.pairs[:, 0]], quality[test_set.pairs[:, 1]]),
-        fmr=fmr,
-    )
-    return Evaluation(verification, quality, curve)
+        return Evaluation(verification, None)
+    similarity = _pair_similarity(embeddings, test_set.pairs)
+    worse = pair_quality(quality[test_set.pairs[:, 0]], quality[test_set.pairs[:, 1]])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        curve = error_rejection_curve(similarity, test_set.is_genuine, worse, fmr=fmr)
+    for warning in caught:
+        LOGGER.warning("%s", warning.message)
+    return Evaluation(verification, QualityEvaluation(quality, curve))
 
 
 def _pair_similarity(embeddings: FloatArray, pairs: npt.NDArray[np.int64]) -> FloatArray:

@@ -40,7 +40,8 @@ class Trainer:
         log: where numbers go.
         num_epoch: epochs in all.
         gradient_acc: batches per optimiser step.
-        clip_grad_norm: bound on the backbone's gradient norm, or None.
+        clip_grad_norm: bound on the gradient norm of backbone and quality head together, or None. CR-FIQA's
+            regressor is a part of its backbone and is clipped with it.
         fp16: the backbone runs in float16, so gradients are scaled against underflow (CUDA).
         after_steps: called every ``after_steps_every`` steps with the global step, for verification.
     """
@@ -71,6 +72,9 @@ class Trainer:
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
         device_type = loader.device.type
         self.scaler = torch.amp.GradScaler(device_type, enabled=fp16 and device_type == "cuda")
+        self._clipped = [*backbone.parameters()] + (
+            [] if quality_head is None else [*quality_head.parameters()]
+        )
         self.position = Position()
 
     def fit(self) -> None:
@@ -119,7 +123,7 @@ class Trainer:
             self.scaler.scale(loss / len(batches)).backward()
             images += count
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.backbone.parameters(), self.clip_grad_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._clipped, self.clip_grad_norm or math.inf)
         if not self.scaler.is_enabled():  # the scaler itself skips steps whose scaled gradients overflow
             self._check_finite("gradient norm", norm)
         statistics["learning_rate"] = torch.tensor(self.schedule.get_last_lr()[0])

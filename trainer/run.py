@@ -20,6 +20,7 @@ from igfiqa_head.io.atomic import atomic_path
 from trainer import build
 from trainer.evaluation import (
     Evaluation,
+    QualityEvaluation,
     class_weight_means,
     erc_metrics,
     evaluate,
@@ -142,32 +143,32 @@ def _metrics(
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "verification": {name: verification_metrics(e) for name, e in evaluations.items()},
-        "erc": {
-            name: erc_metrics(e.curve, config.erc_fmr)
-            for name, e in evaluations.items()
-            if e.curve is not None
-        },
+        "erc": {name: erc_metrics(scored.curve, config.erc_fmr) for name, scored in _scored(evaluations)},
     }
-    synthetic = evaluations.get(build.SYNTHETIC)
-    if synthetic is not None and synthetic.quality is not None:
-        severity = build.build_synthetic_test_faces(config).severity
-        metrics["spearman_severity"] = severity_correlation(synthetic.quality, severity)
+    for name, scored in _scored(evaluations):
+        if name == build.SYNTHETIC:
+            severity = build.build_synthetic_test_faces(config).severity
+            metrics["spearman_severity"] = severity_correlation(scored.quality, severity)
     planted = getattr(dataset, "low_variance_ids", ())
     if trainer.quality_head is not None and 0 < len(planted) < trainer.quality_head.num_classes:
         metrics |= class_weight_means(trainer.quality_head.class_weights().cpu().numpy(), planted)
     return metrics
 
 
+def _scored(evaluations: Mapping[str, Evaluation]) -> list[tuple[str, QualityEvaluation]]:
+    return [(name, e.scored) for name, e in evaluations.items() if e.scored is not None]
+
+
 def _draw(
     output: Path, test_sets: Mapping[str, VerificationSet], evaluations: Mapping[str, Evaluation]
 ) -> None:
-    curves = {name: e.curve for name, e in evaluations.items() if e.curve is not None}
-    if not curves:
+    """One panel with the curves of all test sets, and the faces of the first one from bad to good."""
+    scored = _scored(evaluations)
+    if not scored:
         return
-    plot_erc(curves, output / "erc.png")
-    name = next(iter(curves))
-    images, quality = test_sets[name].images, evaluations[name].quality
-    plot_quality_sheet(images, quality, output / "quality_sheet.png")
+    plot_erc({name: result.curve for name, result in scored}, output / "erc.png")
+    name, first = scored[0]
+    plot_quality_sheet(test_sets[name].images, first.quality, output / "quality_sheet.png")
 
 
 def _export(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
