@@ -27,7 +27,7 @@ from igfiqa_head.registry import (
 )
 from plugins.backbones import get_model
 from trainer.loader import Loader
-from trainer.log import LOGGER, RunLog, ScalarWriter, TensorBoardWriter, WandbWriter
+from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
 from trainer.schedule import build_schedule
 
@@ -164,8 +164,8 @@ def build_optimizer(config: EasyDict, modules: list[nn.Module]) -> torch.optim.O
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
-def build_writers(config: EasyDict, output: Path) -> list[ScalarWriter]:
-    writers: list[ScalarWriter] = [TensorBoardWriter(output / "tensorboard")]
+def build_writers(config: EasyDict, output: Path) -> list[Writer]:
+    writers: list[Writer] = [TensorBoardWriter(output / "tensorboard")]
     if config.using_wandb:
         writers.append(
             WandbWriter(
@@ -175,6 +175,7 @@ def build_writers(config: EasyDict, output: Path) -> list[ScalarWriter]:
                 resume=config.wandb_resume,
                 suffix=config.suffix_run_name,
                 notes=config.notes,
+                save_artifacts=config.save_artifacts,
                 config=config,
             )
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
@@ -17,15 +18,22 @@ LOGGER = logging.getLogger("igfiqa")
 _ON_SCREEN = ("loss", "loss_recognition", "loss_quality", "cr", "variance_mean", "zero_weights")
 
 
-class ScalarWriter(Protocol):
-    """Takes named numbers of a step."""
+class Writer(ABC):
+    """A place where the numbers of a run go."""
 
-    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+    @abstractmethod
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the named numbers of a step."""
 
-    def close(self) -> None: ...
+    @abstractmethod
+    def close(self) -> None:
+        """The run is over."""
+
+    def model_saved(self, path: Path, epoch: int) -> None:  # noqa: B027  most writers have no use for it
+        """The backbone's weights after ``epoch`` epochs are in ``path``."""
 
 
-class TensorBoardWriter:
+class TensorBoardWriter(Writer):
     """Scalars as event files in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,8 +49,8 @@ class TensorBoardWriter:
         self._writer.close()
 
 
-class WandbWriter:
-    """Scalars, and on request the model, to Weights & Biases."""
+class WandbWriter(Writer):
+    """Scalars to Weights & Biases, and the model after every epoch if ``save_artifacts``."""
 
     def __init__(
         self,
@@ -53,13 +61,14 @@ class WandbWriter:
         resume: bool | str,
         suffix: str | None,
         notes: str | None,
+        save_artifacts: bool,
         config: Mapping[str, Any],
     ) -> None:
         try:
             import wandb
         except ModuleNotFoundError:
             raise ValueError('using_wandb=True needs wandb: pip install "igfiqa-head[wandb]"') from None
-        self._wandb = wandb
+        self._wandb, self._save_artifacts = wandb, save_artifacts
         if key is not None:
             wandb.login(key=key)
         self._name = "_".join(filter(None, (datetime.now().strftime("%y%m%d_%H%M"), suffix)))
@@ -70,7 +79,9 @@ class WandbWriter:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
-    def save_model(self, path: Path, epoch: int) -> None:
+    def model_saved(self, path: Path, epoch: int) -> None:
+        if not self._save_artifacts:
+            return
         artifact = self._wandb.Artifact(f"{self._name}_E{epoch}", type="model")
         artifact.add_file(str(path))
         self._run.log_artifact(artifact)
@@ -87,7 +98,7 @@ class RunLog:
         writers: where the scalars go besides the screen and training.log.
     """
 
-    def __init__(self, frequent: int, writers: Iterable[ScalarWriter] = ()) -> None:
+    def __init__(self, frequent: int, writers: Iterable[Writer] = ()) -> None:
         self.frequent = frequent
         self.writers = list(writers)
         self._sums: dict[str, Tensor] = {}
@@ -111,7 +122,7 @@ class RunLog:
     def step(self, global_step: int, statistics: Mapping[str, Tensor], images: int, seconds: float) -> None:
         """Take in one step's scalars, the images that passed the backbone, and the time it took."""
         for name, value in statistics.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach().cpu()
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps, self._images, self._seconds = (
             self._steps + 1,
             self._images + images,
@@ -137,6 +148,11 @@ class RunLog:
         """Write scalars at once."""
         for writer in self.writers:
             writer.write(global_step, values)
+
+    def model_saved(self, path: Path, epoch: int) -> None:
+        """Tell the writers of new weights."""
+        for writer in self.writers:
+            writer.model_saved(path, epoch)
 
     def bar(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """``items`` behind a progress bar."""

@@ -117,11 +117,14 @@ class Trainer:
     def _step(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
         """One optimiser step; returns what to log and how many images passed the backbone."""
         images = 0
+        statistics: dict[str, Tensor] = {}
         for batch in batches:
-            loss, statistics, count = self._losses(batch)
+            loss, parts, count = self._losses(batch)
             self._check_finite("loss", loss)
             self.scaler.scale(loss / len(batches)).backward()
             images += count
+            for name, value in parts.items():
+                statistics[name] = statistics.get(name, 0) + value / len(batches)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._clipped, self.clip_grad_norm or math.inf)
         if not self.scaler.is_enabled():  # the scaler itself skips steps whose scaled gradients overflow
@@ -202,6 +205,7 @@ class Trainer:
         """Write the checkpoint and the weights, each atomically."""
         save_checkpoint(checkpoint_path(self.output), self.position, self._parts())
         save_weights(self.backbone, self.output / "model.pt")
+        self.log.model_saved(self.output / "model.pt", self.position.epoch)
         if self.quality_head is not None:
             save_weights(self.quality_head, self.output / "quality_head.pt")
 

@@ -220,8 +220,9 @@ def test_first_pass_fills_every_class(tiny_recipe: Recipe) -> None:
 def test_low_variance_classes_lose_their_weight_in_training(tiny_recipe: Recipe) -> None:
     """The direction of Eq. 9, end to end: near-duplicate classes are silenced, diverse ones are not."""
     config = tiny_recipe(
-        "synthetic.num_identities=20", "synthetic.images_per_identity=12", "batch_size=24",
-        "num_epoch=30", "ig_fiqa.degradation_p=0", "optimizer=adamw", "lr=0.01", "scale=16", "margin_list=1,0.1,0", "dropout=0",
+        "synthetic.num_identities=20", "synthetic.images_per_identity=12", "batch_size=24", "num_epoch=30",
+        "ig_fiqa.degradation_p=0", "optimizer=adamw", "lr=0.01", "scale=16", "margin_list=1,0.1,0",
+        "dropout=0",
     )  # fmt: skip
     trainer = make(config)
     trainer.fit()

@@ -1,0 +1,108 @@
+"""Numbers are averaged, then told everywhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.log import LOGGER, RunLog, WandbWriter, Writer, logging_to
+
+
+class Recorder(Writer):
+    def __init__(self) -> None:
+        self.written: list[tuple[int, Mapping[str, float]]] = []
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.written.append((step, values))
+
+    def close(self) -> None:
+        self.written.append((-1, {}))
+
+
+def test_scalars_are_means_over_the_steps_between_lines() -> None:
+    recorder = Recorder()
+    log = RunLog(2, [recorder])
+    for step, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
+        statistics = {"loss": torch.tensor(loss), "learning_rate": torch.tensor(0.1)}
+        log.step(step, statistics, images=10, seconds=0.5)
+    log.close()
+    assert [step for step, _ in recorder.written] == [2, 4, -1]
+    assert [values["train/loss"] for _, values in recorder.written[:2]] == [2.0, 7.0]
+    assert recorder.written[0][1]["train/images_per_second"] == 20.0
+
+
+def test_log_file_is_appended_to(tmp_path: Path) -> None:
+    for message in ("first", "second"):
+        with logging_to(tmp_path / "training.log"):
+            LOGGER.info(message)
+    lines = (tmp_path / "training.log").read_text().splitlines()
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["first", "second"]
+    assert not [h for h in LOGGER.handlers if isinstance(h, logging.FileHandler)]
+
+
+class FakeWandb(SimpleNamespace):
+    """Records what the client of Weights & Biases would send."""
+
+    def __init__(self) -> None:
+        super().__init__(calls=[], run=self)
+
+    def login(self, key: str) -> None:
+        self.calls.append(("login", key))
+
+    def init(self, **settings: Any) -> FakeWandb:
+        self.calls.append(("init", settings))
+        return self
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.calls.append(("log", step, values))
+
+    def finish(self) -> None:
+        self.calls.append(("finish",))
+
+    def Artifact(self, name: str, type: str) -> SimpleNamespace:  # noqa: N802  the client's own name
+        return SimpleNamespace(add_file=lambda path: self.calls.append(("file", path)))
+
+    def log_artifact(self, artifact: object) -> None:
+        self.calls.append(("artifact",))
+
+
+def wandb_writer(save_artifacts: bool) -> WandbWriter:
+    return WandbWriter(
+        key="k", entity="e", project="p", resume=False, suffix="mine", notes="n",
+        save_artifacts=save_artifacts, config={"lr": 0.1},
+    )  # fmt: skip
+
+
+def test_wandb_gets_settings_scalars_and_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    writer = wandb_writer(save_artifacts=True)
+    writer.write(3, {"loss": 1.0})
+    writer.model_saved(tmp_path / "model.pt", 2)
+    writer.close()
+    names = [call[0] for call in fake.calls]
+    assert names == ["login", "init", "log", "file", "artifact", "finish"]
+    settings = fake.calls[1][1]
+    assert (settings["entity"], settings["project"], settings["config"]) == ("e", "p", {"lr": 0.1})
+    assert settings["name"].endswith("_mine")
+    assert fake.calls[2] == ("log", 3, {"loss": 1.0})
+
+
+def test_wandb_keeps_models_to_itself_unless_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fake = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    wandb_writer(save_artifacts=False).model_saved(tmp_path / "model.pt", 2)
+    assert [call[0] for call in fake.calls] == ["login", "init"]
+
+
+def test_missing_wandb_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"pip install .*wandb"):
+        wandb_writer(save_artifacts=False)
