@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,18 @@ def to_network_input(images: Tensor, device: torch.device) -> Tensor:
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 
+@contextmanager
+def _errors_of_workers_in_one_line() -> Iterator[None]:
+    """torch puts a worker's whole traceback into the message; its last line is what was meant."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        if not message.startswith("Caught "):
+            raise
+        raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from error
+
+
 class Loader:
     """Shuffled, flipped batches of a data set.
 
@@ -100,10 +113,15 @@ class Loader:
         )
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of ``epoch``, from number ``first`` on."""
+        """The batches of ``epoch``, from number ``first`` on.
+
+        Raises:
+            ValueError: an image cannot be read.
+        """
         self._order.epoch, self._order.first_batch = epoch, first
-        for samples in self._loader:
-            yield self._on_device(samples, epoch)
+        with _errors_of_workers_in_one_line():
+            for samples in self._loader:
+                yield self._on_device(samples, epoch)
 
     def _on_device(self, samples: _Samples, epoch: int) -> Batch:
         images = to_network_input(samples.images, self.device)

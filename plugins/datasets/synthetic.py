@@ -37,9 +37,9 @@ class SyntheticFaces:
     """Aligned colour faces of invented people, rendered on demand.
 
     A diverse identity shows a new pose, light, expression, background and capture quality in every image, and
-    in a third of them its hair worn differently, so that the face has to be learned and not the hair cut. A
-    low-variance identity shows one capture of arbitrary quality over and over, up to sub-pixel shifts, a
-    per cent of gain and a trace of noise: the case that the weights of IG-FIQA (arXiv 2403.08256) exist for.
+    in a third of them other hair, glasses or beard, so that the face has to be learned and not the hair cut. A
+    low-variance identity shows one capture of arbitrary quality over and over, up to sub-pixel shifts, a per
+    cent of gain and a trace of noise: the case that the weights of IG-FIQA (arXiv 2403.08256) exist for.
 
     Args:
         num_identities: number of classes, >= 1; may be huge, for nothing is rendered before it is asked for.

@@ -102,3 +102,17 @@ def test_network_input_range_and_layout() -> None:
     assert pixels.shape == (1, 3, 2, 2)
     assert pixels.is_contiguous()
     torch.testing.assert_close(pixels[0, :, 0, 1], torch.tensor([1.0, -1.0, 51 / 127.5 - 1]))
+
+
+class Damaged(Numbered):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        if index == 7:
+            raise ValueError("train.rec: byte 4096: no image")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_unreadable_image_gives_one_line(num_workers: int) -> None:
+    loader = Loader(Damaged(), 4, seed=0, num_workers=num_workers, device=CPU)
+    with pytest.raises(ValueError, match=r"^train\.rec: byte 4096: no image$"):
+        list(loader.batches(0)) + list(loader.batches(1))

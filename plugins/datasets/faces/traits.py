@@ -189,13 +189,14 @@ def draw_traits(rng: np.random.Generator) -> Traits:
 
 
 def restyle(traits: Traits, rng: np.random.Generator) -> Traits:
-    """The same person on another day: hair worn differently, glasses off or on, the face as it was."""
+    """The same person on another day: other hair, glasses off or on, often shaved; the face as it was."""
     style, part = str(rng.choice(HAIR_STYLES[:4])), -traits.hair.part
     length_y = float(rng.uniform(36, 54) if traits.hair.length_y > 80 else rng.uniform(40, 72))
     thinning = traits.hair.style in ("receding", "bald")
     hair = traits.hair if thinning else replace(traits.hair, style=style, part=part, length_y=length_y)
     wears_glasses = traits.glasses is None and rng.random() < 0.25
-    return replace(traits, hair=hair, glasses=_draw_glasses(rng) if wears_glasses else None)
+    glasses = _draw_glasses(rng) if wears_glasses else None
+    return replace(traits, hair=hair, glasses=glasses, beard="none" if rng.random() < 0.7 else traits.beard)
 
 
 def _draw_outline(rng: np.random.Generator, masculine: float) -> Outline:
@@ -308,7 +309,7 @@ def _draw_hair(rng: np.random.Generator, age: float, masculine: float, melanin: 
 def draw_beard(rng: np.random.Generator, masculine: float) -> str:
     if masculine < 0.5:
         return "none"
-    return str(rng.choice(BEARD_STYLES, p=(0.45, 0.2, 0.15, 0.1, 0.1)))
+    return str(rng.choice(BEARD_STYLES, p=(0.55, 0.18, 0.11, 0.08, 0.08)))
 
 
 def _draw_glasses(rng: np.random.Generator) -> Glasses:
