@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -94,18 +95,18 @@ def _fixed_threshold(curve: ErrorRejectionCurve) -> float | None:
 
 
 def _draw(
-    axes: Axes, curve: ErrorRejectionCurve, discard: FloatArray, error: FloatArray, **style: object
+    axes: Axes, curve: ErrorRejectionCurve, discard: FloatArray, error: FloatArray, **style: Any
 ) -> None:
     if curve.is_step:
         discard, error = np.append(discard, curve.end), np.append(error, error[-1])
-    axes.plot(discard, error, drawstyle="steps-post" if curve.is_step else "default", **style)  # type: ignore[arg-type]
+    axes.plot(discard, error, drawstyle="steps-post" if curve.is_step else "default", **style)
 
 
 def _draw_references(axes: Axes, curves: Sequence[ErrorRejectionCurve]) -> None:
     distinct = {(curve.error[0], curve.n_discardable): curve for curve in curves}
     for index, curve in enumerate(distinct.values()):
         labels = ("random level", "theoretical best") if index == 0 else (None, None)
-        grey = {"color": "0.55", "linewidth": 1.0}
+        grey: dict[str, Any] = {"color": "0.55", "linewidth": 1.0}
         axes.axhline(curve.error[0], linestyle=":", label=labels[0], **grey)
         _draw(axes, curve, *curve.best_curve(), linestyle="-", label=labels[1], **grey)
 
@@ -138,11 +139,11 @@ def plot_quality_sheet(
 ) -> None:
     """Draw faces from the lowest to the highest quality, row by row, each above its score, as PNG or PDF.
 
-    The faces are evenly spaced over the ranks, the lowest and the highest included; the number left of a row is
-    the percentage of all images that score below its first face.
+    The faces are evenly spaced over the ranks, from the lowest to the highest; the number left of a row is the
+    percentage of all images that score below its first face.
 
     Args:
-        images: [N, H, W, 3] RGB uint8, an array or any sequence of images of one size; only those shown are read.
+        images: [N, H, W, 3] RGB uint8, an array or a sequence of images of one size; only those shown are read.
         quality: [N], higher is better.
         path: ends in ``.png`` or ``.pdf``.
         rows, columns: size of the sheet; fewer images than cells leave the last cells empty.
@@ -203,4 +204,4 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"figures are written as .png or .pdf, got {os.fspath(path)!r}")
     FigureCanvasAgg(figure)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=suffix[1:], dpi=DOTS_PER_INCH)
+        figure.savefig(temporary, format=suffix[1:], dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.08)

@@ -37,7 +37,7 @@ class SyntheticFaces:
     """Aligned colour faces of invented people, rendered on demand.
 
     A diverse identity shows a new pose, light, expression, background and capture quality in every image, and
-    in a third of them other hair, glasses or beard, so that the face has to be learned and not the hair cut. A
+    in a third of them other hair, glasses or beard, so that the face is what has to be learned. A
     low-variance identity shows one capture of arbitrary quality over and over, up to sub-pixel shifts, a per
     cent of gain and a trace of noise: the case that the weights of IG-FIQA (arXiv 2403.08256) exist for.
 
