@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 train = [
     "torch>=2.4",
     "torchvision",
-    "timm>=1.0",
+    "timm>=1.0.10",
     "easydict",
     "onnx>=1.16",
     "onnxscript",

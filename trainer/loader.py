@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -65,6 +66,11 @@ def to_network_input(images: Tensor, device: torch.device) -> Tensor:
     return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 
+def _leave_interrupts_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal; the trainer still needs its workers for the last step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _errors_of_workers_in_one_line() -> Iterator[None]:
     """torch puts a worker's whole traceback into the message; its last line is what was meant."""
@@ -108,6 +114,7 @@ class Loader:
             collate_fn=_collate,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
+            worker_init_fn=_leave_interrupts_to_the_trainer,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # else each epoch would advance the global one, and resuming not
         )

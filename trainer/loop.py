@@ -84,12 +84,9 @@ class Trainer:
             TrainingDivergedError: a loss or gradient is not finite; names the step and the last checkpoint.
             Stopped: SIGTERM or SIGINT came; the state is saved.
         """
-        if (
-            self.quality_head is not None
-            and self.quality_head.needs_first_pass
-            and not self.position.global_step
-        ):
-            self.first_pass(self.quality_head)
+        head = self.quality_head
+        if head is not None and head.needs_first_pass and self.position.global_step == 0:
+            self.first_pass(head)
         with catch_stop_signals() as stop:
             while self.position.epoch < self.num_epoch:
                 self._train_epoch(stop)
@@ -149,7 +146,8 @@ class Trainer:
         recognition = self.classifier(embeddings, clean.labels, step=step)
         count = len(clean.labels)
         if quality is not clean:
-            with self._quality_batch_norm():
+            clean_only = self.quality_head.quality_bn == "clean"
+            with frozen_running_statistics(self.backbone) if clean_only else nullcontext():
                 embeddings = self.backbone(quality.images)
             count += len(quality.labels)
         output = self.quality_head(embeddings, quality.labels, self.classifier, epoch=self._epoch())
@@ -159,10 +157,6 @@ class Trainer:
 
     def _epoch(self) -> float:
         return self.position.epoch + self.position.step / self.steps_per_epoch
-
-    def _quality_batch_norm(self):  # type: ignore[no-untyped-def]
-        keep = self.quality_head is not None and self.quality_head.quality_bn == "clean"
-        return frozen_running_statistics(self.backbone) if keep else nullcontext()
 
     def _check_finite(self, name: str, value: Tensor) -> None:
         if torch.isfinite(value):

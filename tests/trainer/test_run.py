@@ -230,23 +230,30 @@ def test_synthetic_counts_are_the_recipes(tiny_recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_run_goes_on(
+def test_a_signal_saves_and_the_run_can_go_on(
     recipe_path: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
+    """With loader workers; Ctrl-C goes to the whole process group, as from a terminal."""
     command = [
         sys.executable,
         str(ROOT / "train.py"),
         str(recipe_path),
         f"output={tmp_path / 'run'}",
-        "num_epoch=400",
+        "num_epoch=4000",
+        "num_workers=1",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
+    )
     checkpoint = tmp_path / "run" / "checkpoint_gpu_0.pt"
     for _ in range(600):
         if checkpoint.exists():
             break
         time.sleep(0.1)
-    os.kill(process.pid, number)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert f"stopped by {number.name}; state saved in" in error

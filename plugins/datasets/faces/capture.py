@@ -21,13 +21,13 @@ _KNOTS = np.linspace(0.0, 1.0, 6)
 # long reads fine detail and suffers from blur, one trained for minutes reads coarse shape and suffers from
 # lost contrast. These strengths lie between those at which either loses the same share of similarity.
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "defocus": (0.0, 4.5, 6.5, 8.5, 11.0, 20.0),  # sigma of the blur in pixels
-    "motion": (0.0, 18.0, 27.0, 37.0, 52.0, 95.0),  # length of the smear in pixels
-    "resolution": (0.0, 0.87, 0.91, 0.93, 0.945, 0.975),  # share of the side length lost
-    "noise": (0.0, 70.0, 105.0, 138.0, 178.0, 320.0),  # sigma in grey levels
+    "defocus": (0.0, 5.5, 8.5, 12.0, 16.0, 26.0),  # sigma of the blur in pixels
+    "motion": (0.0, 24.0, 36.0, 50.0, 72.0, 120.0),  # length of the smear in pixels
+    "resolution": (0.0, 0.89, 0.93, 0.95, 0.965, 0.982),  # share of the side length lost
+    "noise": (0.0, 60.0, 95.0, 130.0, 175.0, 320.0),  # sigma in grey levels
     "exposure": (0.0, 0.20, 0.34, 0.47, 0.64, 0.97),  # share of the contrast lost
     "occlusion": (0.0, 0.065, 0.14, 0.22, 0.34, 0.8),  # share of the image covered
-    "compression": (0.0, 0.73, 0.81, 0.86, 0.89, 1.0),  # near-lossless JPEG to quality 1 at a quarter size
+    "compression": (0.0, 0.68, 0.77, 0.83, 0.88, 1.0),  # near-lossless JPEG to quality 1 at a quarter size
 }
 
 

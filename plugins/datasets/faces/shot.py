@@ -48,8 +48,8 @@ def draw_shot(rng: np.random.Generator) -> Shot:
     exposure = around(rng, 0.98, 0.11)
     joy = rng.random()
     return Shot(
-        restyled=bool(rng.random() < 0.35),
-        yaw=around(rng, 0.0, 0.23),
+        restyled=bool(rng.random() < 0.25),
+        yaw=around(rng, 0.0, 0.17),
         pitch=around(rng, 0.0, 0.1),
         roll=around(rng, 0.0, 0.025),
         shift=rng.uniform(-1.0, 1.0, 2),
