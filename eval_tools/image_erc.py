@@ -92,7 +92,8 @@ class _GrowingSet:
         partners = np.flatnonzero(is_genuine)
         stop = self.n_genuine + partners.size
         self._genuine[self.n_genuine : stop] = similarity[partners]
-        self._images[:, self.n_genuine : stop] = self.size, partners
+        self._images[0, self.n_genuine : stop] = self.size
+        self._images[1, self.n_genuine : stop] = partners
         self._highest.add(similarity[~is_genuine])
         self.n_genuine = stop
         self.size += 1

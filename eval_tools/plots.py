@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.scores import FloatArray, check_scores
 from igfiqa_head.io.atomic import atomic_path
 
-# Okabe and Ito's palette, distinct for colour-blind readers; the line styles serve grey print.
+# Okabe and Ito's palette, distinct for colour-blind readers; the line style changes when it starts anew.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 DOTS_PER_INCH = 200
@@ -38,8 +38,8 @@ def plot_erc(
 ) -> None:
     """Draw error-versus-reject curves into one panel and write it as PNG or PDF.
 
-    The legend gives each curve's area. The line above the panel gives protocol, effective FMR and numbers of
-    pairs; where curves differ in these, the legend does.
+    The line above the panel gives protocol, effective FMR and numbers of pairs, the legend the areas; where
+    curves differ in their numbers of pairs, the legend gives these too.
 
     Args:
         curves: name -> curve, all of one protocol, error and target FMR.
@@ -52,26 +52,29 @@ def plot_erc(
         ValueError: no curve, curves that cannot share axes, a limit out of range, or another suffix.
     """
     first = _first_of_comparable(curves)
-    notes = {name: _note(curve) for name, curve in curves.items()}
-    shared_note = len(set(notes.values())) == 1
-    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
+    counts = {name: _counts(curve) for name, curve in curves.items()}
+    same_counts = len(set(counts.values())) == 1
+    legend_columns = 2 if same_counts else 1
+    figure = Figure(figsize=(5.2, 3.8 + 0.17 * len(curves) / legend_columns), layout="constrained")
     axes = figure.add_subplot(
         xlabel=_discard_label(first), ylabel=_error_label(first), xlim=(0, limit or first.end)
     )
-    if references:
-        _draw_references(axes, list(curves.values()))
     for index, (name, curve) in enumerate(curves.items()):
         area = f"AUC {curve.auc:.4g}" if limit is None else f"pAUC {curve.pauc(limit):.4g}"
-        label = f"{name} ({area})" + ("" if shared_note else f"\n{notes[name]}")
-        style = {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
-        _draw(axes, curve, curve.discard, curve.error, label=label, linewidth=1.6, **style)
+        detail = area if same_counts else f"{area}; {counts[name]}"
+        colour = COLOURS[index % len(COLOURS)]
+        style = LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)]
+        (line,) = axes.plot(*_line(curve, curve.discard, curve.error), color=colour, linestyle=style)
+        line.set(label=f"{name} ({detail})", linewidth=1.4, drawstyle=_drawstyle(curve))
+    if references:
+        _draw_references(axes, list(curves.values()))
     axes.set_ylim(bottom=0)
     axes.grid(color="0.92", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
-    if shared_note:
-        axes.set_title(next(iter(notes.values())), fontsize=8, color="0.35")
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns)
+    shared_counts = _counts(first) if same_counts else ""
+    axes.set_title(_conditions(curves, shared_counts), fontsize=8, color="0.35")
     if title:
         figure.suptitle(title, fontsize=11)
     _save(figure, path)
@@ -94,21 +97,27 @@ def _fixed_threshold(curve: ErrorRejectionCurve) -> float | None:
     return None if curve.target_fmr is not None else float(np.max(curve.threshold))
 
 
-def _draw(
-    axes: Axes, curve: ErrorRejectionCurve, discard: FloatArray, error: FloatArray, **style: Any
-) -> None:
-    if curve.is_step:
-        discard, error = np.append(discard, curve.end), np.append(error, error[-1])
-    axes.plot(discard, error, drawstyle="steps-post" if curve.is_step else "default", **style)
+def _line(
+    curve: ErrorRejectionCurve, discard: FloatArray, error: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """What to draw: a step curve holds its last rate up to the end."""
+    if not curve.is_step:
+        return discard, error
+    return np.append(discard, curve.end), np.append(error, error[-1])
+
+
+def _drawstyle(curve: ErrorRejectionCurve) -> Literal["steps-post", "default"]:
+    return "steps-post" if curve.is_step else "default"
 
 
 def _draw_references(axes: Axes, curves: Sequence[ErrorRejectionCurve]) -> None:
     distinct = {(curve.error[0], curve.n_discardable): curve for curve in curves}
     for index, curve in enumerate(distinct.values()):
-        labels = ("random level", "theoretical best") if index == 0 else (None, None)
-        grey: dict[str, Any] = {"color": "0.55", "linewidth": 1.0}
-        axes.axhline(curve.error[0], linestyle=":", label=labels[0], **grey)
-        _draw(axes, curve, *curve.best_curve(), linestyle="-", label=labels[1], **grey)
+        random_label, best_label = ("random level", "theoretical best") if index == 0 else (None, None)
+        axes.axhline(curve.error[0], color="0.5", linestyle=":", linewidth=1.2, label=random_label)
+        best = _line(curve, *curve.best_curve())
+        (line,) = axes.plot(*best, color="0.5", linestyle="--", linewidth=1.2, label=best_label)
+        line.set_drawstyle(_drawstyle(curve))
 
 
 def _discard_label(curve: ErrorRejectionCurve) -> str:
@@ -122,11 +131,16 @@ def _error_label(curve: ErrorRejectionCurve) -> str:
     return f"{curve.error_type.upper()} at FMR {curve.target_fmr:g}"
 
 
-def _note(curve: ErrorRejectionCurve) -> str:
-    low, high = np.nanmin(curve.effective_fmr), np.nanmax(curve.effective_fmr)
-    fmr = f"{low:.2g}" if low == high else f"{low:.2g} to {high:.2g}"
-    counts = f"{curve.n_genuine[0]:,} genuine, {curve.n_impostor[0]:,} impostor pairs"
-    return f"protocol {curve.protocol}, effective FMR {fmr}, {counts}"
+def _counts(curve: ErrorRejectionCurve) -> str:
+    return f"{curve.n_genuine[0]:,} genuine, {curve.n_impostor[0]:,} impostor pairs"
+
+
+def _conditions(curves: Mapping[str, ErrorRejectionCurve], counts: str) -> str:
+    effective = np.concatenate([np.atleast_1d(curve.effective_fmr) for curve in curves.values()])
+    low, high = f"{np.nanmin(effective):.2g}", f"{np.nanmax(effective):.2g}"
+    fmr = f"effective FMR {low}" + ("" if low == high else f" to {high}")
+    protocol = f"protocol {next(iter(curves.values())).protocol}"
+    return ", ".join(filter(None, (protocol, fmr, counts)))
 
 
 def plot_quality_sheet(
@@ -139,11 +153,11 @@ def plot_quality_sheet(
 ) -> None:
     """Draw faces from the lowest to the highest quality, row by row, each above its score, as PNG or PDF.
 
-    The faces are evenly spaced over the ranks, from the lowest to the highest; the number left of a row is the
-    percentage of all images that score below its first face.
+    The faces are evenly spaced over the ranks, from the lowest to the highest. The number left of a row is
+    the percentage of all images that score below its first face.
 
     Args:
-        images: [N, H, W, 3] RGB uint8, an array or a sequence of images of one size; only those shown are read.
+        images: [N, H, W, 3] RGB uint8, or a sequence of images of one size; only those shown are read.
         quality: [N], higher is better.
         path: ends in ``.png`` or ``.pdf``.
         rows, columns: size of the sheet; fewer images than cells leave the last cells empty.
@@ -160,9 +174,8 @@ def plot_quality_sheet(
     chosen = np.argsort(scores, kind="stable")[ranks]
     faces = _same_size([np.asarray(images[int(index)]) for index in chosen])
     rows, columns = -(-chosen.size // columns), min(columns, chosen.size)
-    figure = _sheet(faces, scores[chosen], 100 * ranks / count, rows, columns)
-    figure.suptitle(f"low  →  high quality, row by row ({chosen.size} of {count} images)", fontsize=9)
-    _save(figure, path)
+    title = f"low  →  high quality, row by row ({chosen.size:,} of {count:,} images)"
+    _save(_sheet(faces, scores[chosen], 100 * ranks / count, rows, columns, title), path)
 
 
 def _same_size(faces: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
@@ -176,19 +189,26 @@ def _same_size(faces: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
 
 
 def _sheet(
-    faces: list[NDArray[np.uint8]], scores: FloatArray, percent: FloatArray, rows: int, columns: int
+    faces: list[NDArray[np.uint8]],
+    scores: FloatArray,
+    percent: FloatArray,
+    rows: int,
+    columns: int,
+    title: str,
 ) -> Figure:
     """One mosaic of faces on a white canvas (an axes for each face is slow), annotated in its pixel units."""
     height, width = faces[0].shape[:2]
     cell_height, cell_width = round(1.28 * height), round(1.06 * width)
     canvas = np.full((rows * cell_height, columns * cell_width, 3), 255, dtype=np.uint8)
-    figure = Figure(figsize=(0.62 * columns + 0.5, 0.62 * rows * cell_height / cell_width + 0.4))
-    axes = figure.add_subplot()
+    figure = Figure(figsize=(0.62 * columns, 0.62 * rows * cell_height / cell_width))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_title(title, fontsize=9)
     for index, face in enumerate(faces):
         top, left = index // columns * cell_height, index % columns * cell_width
         canvas[top : top + height, left : left + width] = face
         middle = top + (height + cell_height) / 2
-        axes.text(left + width / 2, middle, f"{scores[index]:.3g}", ha="center", va="center", fontsize=7)
+        score = np.format_float_positional(scores[index], precision=3, fractional=False, trim="-")
+        axes.text(left + width / 2, middle, score, ha="center", va="center", fontsize=7)
         if left == 0:
             text = f"{percent[index]:.0f} %"
             axes.text(-0.1 * width, top + height / 2, text, ha="right", va="center", fontsize=7, color="0.35")

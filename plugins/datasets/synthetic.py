@@ -97,11 +97,11 @@ class SyntheticFaces:
     def severity(self) -> NDArray[np.float32]:
         """Loss of capture quality of every image, [N] in [0, 1]; known without rendering.
 
-        A third of the images of diverse identities are nearly clean (uniform in [0, 0.1]), the rest uniform
-        in [0.1, 1]. Low-variance identities have one value each, uniform in [0.3, 1].
+        A third of the images of diverse identities are nearly clean (uniform in [0, 0.05]), the rest uniform
+        in [0.05, 1]. Low-variance identities have one value each, uniform in [0.3, 1].
         """
         u = self._stream(_SEVERITY).random(len(self), np.float32)
-        severity = np.where(u < 1 / 3, 0.3 * u, 1.35 * u - 0.35).astype(np.float32)
+        severity = np.where(u < 1 / 3, 0.15 * u, 1.425 * u - 0.425).astype(np.float32)
         one_each = self._stream(_DUPLICATED_SEVERITY).uniform(0.3, 1.0, self.num_identities)
         planted = self.low_variance_ids
         severity.reshape(self.num_identities, -1)[planted] = one_each[planted, None]

@@ -19,15 +19,16 @@ _EYE_ROW = 0.46  # of the image height, by the alignment template
 _KNOTS = np.linspace(0.0, 1.0, 6)
 # Strength at severity 0, 0.2, 0.4, 0.6, 0.8 and 1. Recognisers differ in what hurts them: one trained for
 # long reads fine detail and suffers from blur, one trained for minutes reads coarse shape and suffers from
-# lost contrast. These strengths lie between those at which either loses the same share of similarity.
+# lost contrast. These are set so that equal severities cost the quick start's recogniser about as much of its
+# similarity to the clean image: benchmarks/severity.py prints the table.
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "defocus": (0.0, 5.5, 8.5, 12.0, 16.0, 26.0),  # sigma of the blur in pixels
-    "motion": (0.0, 24.0, 36.0, 50.0, 72.0, 120.0),  # length of the smear in pixels
-    "resolution": (0.0, 0.89, 0.93, 0.95, 0.965, 0.982),  # share of the side length lost
-    "noise": (0.0, 60.0, 95.0, 130.0, 175.0, 320.0),  # sigma in grey levels
-    "exposure": (0.0, 0.20, 0.34, 0.47, 0.64, 0.97),  # share of the contrast lost
-    "occlusion": (0.0, 0.065, 0.14, 0.22, 0.34, 0.8),  # share of the image covered
-    "compression": (0.0, 0.68, 0.77, 0.83, 0.88, 1.0),  # near-lossless JPEG to quality 1 at a quarter size
+    "defocus": (0.0, 7.0, 11.0, 14.5, 19.0, 26.0),  # sigma of the blur in pixels
+    "motion": (0.0, 30.0, 46.0, 63.0, 88.0, 120.0),  # length of the smear in pixels
+    "resolution": (0.0, 0.91, 0.943, 0.957, 0.97, 0.982),  # share of the side length lost
+    "noise": (0.0, 80.0, 120.0, 160.0, 225.0, 320.0),  # sigma in grey levels
+    "exposure": (0.0, 0.29, 0.44, 0.57, 0.75, 0.97),  # share of the contrast lost
+    "occlusion": (0.0, 0.11, 0.2, 0.3, 0.5, 0.8),  # share of the image covered
+    "compression": (0.0, 0.74, 0.81, 0.86, 0.92, 1.0),  # near-lossless JPEG to quality 1 at a quarter size
 }
 
 
