@@ -154,7 +154,7 @@ def plot_quality_sheet(
     """Draw faces from the lowest to the highest quality, row by row, each above its score, as PNG or PDF.
 
     The faces are evenly spaced over the ranks, from the lowest to the highest. The number left of a row is
-    the percentage of all images that score below its first face.
+    the percentage of all images that rank below its first face.
 
     Args:
         images: [N, H, W, 3] RGB uint8, or a sequence of images of one size; only those shown are read.
