@@ -23,6 +23,7 @@ config.synthetic = edict()
 config.synthetic.num_identities = 200
 config.synthetic.images_per_identity = 20
 config.synthetic.low_variance_share = 0.2  # share of identities whose images are near-duplicates
+config.synthetic.clean_share = 1 / 3  # share of the other identities' images that are nearly clean
 config.synthetic.test_identities = 100  # of the verification target "synthetic"; none of them is trained on
 config.synthetic.test_images_per_identity = 10
 

@@ -115,6 +115,7 @@ def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
         "num_identities": classes,
         "images_per_identity": images // classes,
         "low_variance_share": block.low_variance_share,
+        "clean_share": block.clean_share,
         "seed": config.seed,
     }
 

@@ -97,6 +97,7 @@ SYNTHETIC = {
     "num_identities": integer(2),
     "images_per_identity": integer(1),
     "low_variance_share": number(0, 1),
+    "clean_share": number(0, 1),
     "test_identities": integer(2),
     "test_images_per_identity": integer(2),
 }

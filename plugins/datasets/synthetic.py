@@ -46,6 +46,7 @@ class SyntheticFaces:
         images_per_identity: images of each class, >= 1.
         split: "train" or "test"; the two share no identity and no random stream.
         low_variance_share: share of the identities that are low-variance ones, in [0, 1].
+        clean_share: share of the diverse identities' images that are nearly clean, in [0, 1].
         seed: >= 0. Equal arguments give equal bytes, whatever the order of access, threads or processes.
 
     Raises:
@@ -59,6 +60,8 @@ class SyntheticFaces:
         split: str = "train",
         low_variance_share: float = 0.2,
         seed: int = 0,
+        *,
+        clean_share: float = 1 / 3,
     ) -> None:
         _require_integer("num_identities", num_identities, minimum=1)
         _require_integer("images_per_identity", images_per_identity, minimum=1)
@@ -66,10 +69,12 @@ class SyntheticFaces:
         if split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(map(repr, SPLITS))}, got {split!r}")
         _require_share("low_variance_share", low_variance_share)
+        _require_share("clean_share", clean_share)
         self.num_identities = int(num_identities)
         self.images_per_identity = int(images_per_identity)
         self.split = split
         self.low_variance_share = float(low_variance_share)
+        self.clean_share = float(clean_share)
         self.seed = int(seed)
         self._images: ImageArray | None = None
 
@@ -97,11 +102,11 @@ class SyntheticFaces:
     def severity(self) -> NDArray[np.float32]:
         """Loss of capture quality of every image, [N] in [0, 1]; known without rendering.
 
-        A third of the images of diverse identities are nearly clean (uniform in [0, 0.05]), the rest uniform
-        in [0.05, 1]. Low-variance identities have one value each, uniform in [0.3, 1].
+        The share ``clean_share`` of the images of diverse identities is uniform in [0, 0.05], the rest
+        uniform in [0.05, 1]. Low-variance identities have one value each, uniform in [0.3, 1].
         """
         u = self._stream(_SEVERITY).random(len(self), np.float32)
-        severity = np.where(u < 1 / 3, 0.15 * u, 1.425 * u - 0.425).astype(np.float32)
+        severity = np.interp(u, (0.0, self.clean_share, 1.0), (0.0, 0.05, 1.0)).astype(np.float32)
         one_each = self._stream(_DUPLICATED_SEVERITY).uniform(0.3, 1.0, self.num_identities)
         planted = self.low_variance_ids
         severity.reshape(self.num_identities, -1)[planted] = one_each[planted, None]

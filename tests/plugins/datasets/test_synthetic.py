@@ -154,6 +154,13 @@ def test_severity_spreads_as_documented_and_needs_no_rendering(monkeypatch: pyte
     assert counts[1:] == pytest.approx(np.full(19, 2 / 57), abs=0.007)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.9, 1.0])
+def test_the_share_of_clean_images_can_be_chosen(share: float) -> None:
+    severity = SyntheticFaces(500, 20, low_variance_share=0, clean_share=share).severity
+    assert (severity <= 0.05).mean() == pytest.approx(share, abs=0.02)
+    assert severity.max() > (0.04 if share == 1 else 0.95)
+
+
 def test_low_variance_ids_differ_between_seeds() -> None:
     chosen = {tuple(SyntheticFaces(50, 1, seed=seed).low_variance_ids) for seed in range(10)}
     assert len(chosen) == 10
