@@ -64,8 +64,6 @@ class Degradations:
 
         Images that no degradation hits come back bit-identical.
         """
-        if self.p == 0:
-            return images
         u = iter(draws.unbind(dim=1))
         ratio_hit, ratio, mode = next(u) < self.p, _between(self.rescale, next(u)), next(u)
         jitter_hit, factors = next(u) < self.p, [_between(self.jitter, next(u)) for _ in range(3)]

@@ -5,6 +5,8 @@ from easydict import EasyDict as edict
 config = edict()
 config.quality_head = "ig_fiqa"
 
+config.ig_fiqa = edict(jitter=(0.8, 1.2))  # drawn people are told apart by colour more than real ones are
+
 config.rec = "synthetic"
 config.synthetic = edict(num_identities=300, images_per_identity=30)
 config.val_targets = ["synthetic"]

@@ -107,3 +107,11 @@ def test_degrading_touches_neither_the_input_nor_the_global_generator() -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert result.labels is batch.labels
     assert result.indices is batch.indices
+
+
+@pytest.mark.parametrize("sub_batch", ["split", "mirror"])
+def test_the_quality_half_is_a_batch_of_its_own_even_without_degradations(sub_batch: str) -> None:
+    """One object for both would tell the trainer that a single forward pass does."""
+    batch = Batch(torch.zeros(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]), torch.arange(4))
+    clean, quality = IGFIQAHead(2, 2, sub_batch=sub_batch, degradation_p=0.0).split(batch)
+    assert quality is not clean
