@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -43,6 +44,7 @@ def run(config: EasyDict) -> dict[str, Any]:
         ValueError: the recipe, the data or a checkpoint cannot be used.
         TrainingDivergedError, Stopped: see :meth:`trainer.loop.Trainer.fit`.
     """
+    _refuse_several_processes()
     build.load_plugins(config)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,15 @@ def run(config: EasyDict) -> dict[str, Any]:
         finally:
             log.close()
     return metrics
+
+
+def _refuse_several_processes() -> None:
+    """Under torchrun every process would train for itself and write over the others' files."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise ValueError(
+            f"training runs in one process, got WORLD_SIZE={processes}: start train.py with python"
+        )
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
