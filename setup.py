@@ -15,9 +15,12 @@ train = [
     "scipy",
 ]
 insightface = ["insightface>=0.7.3"]
+report = ["plotly>=5.18", "jinja2>=3.1"]
 test = [
     *train,
     *insightface,
+    *report,
+    "selenium>=4.11",
     "pytest>=8",
     "hypothesis>=6",
     "ruff>=0.6",
@@ -34,7 +37,8 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["igfiqa_head", "igfiqa_head.*", "eval_tools", "eval_tools.*"]),
-    package_data={"igfiqa_head": ["py.typed"], "eval_tools": ["py.typed"]},
+    package_data={"igfiqa_head": ["py.typed"], "eval_tools": ["py.typed", "*.html"]},
+    entry_points={"console_scripts": ["igfiqa-eval = eval_tools.cli:main"]},
     install_requires=[
         "numpy>=1.24",
         "onnxruntime>=1.17",
@@ -46,6 +50,7 @@ setup(
     extras_require={
         "train": train,
         "insightface": insightface,
+        "report": report,
         "wandb": ["wandb"],
         "test": test,
     },

@@ -57,8 +57,9 @@ def main() -> None:
     backbone, head = load_run(parser.parse_args().run)
 
     def measure(images: np.ndarray) -> tuple[np.ndarray, float]:
-        embeddings, quality = embed(backbone, head.regressor, images, torch.device("cpu"))
+        views, quality = embed(backbone, head.regressor, images, torch.device("cpu"))
         assert quality is not None
+        embeddings = views.sum(axis=1)
         return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), float(quality.mean())
 
     rng = np.random.default_rng(0)

@@ -7,11 +7,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from eval_tools.scores import FloatArray, IntArray, UnresolvedFMRWarning
+from eval_tools.scores import (
+    FloatArray,
+    IntArray,
+    UnresolvedFMRWarning,
+    check_scores,
+    is_number,
+    is_resolved,
+    unresolved_text,
+)
 
 Protocol = Literal["fixed", "crfiqa", "fixed-all", "image"]
 ErrorType = Literal["fnmr", "fmr"]
+
+# 0.95 must be accepted although np.arange ends at 0.9500000000000001, and the reverse.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class ErrorRejectionCurve:
 
     @property
     def resolved(self) -> bool:
-        """Whether at every point the target FMR allows a false match and the scores let one happen."""
+        """Whether the target FMR is resolved at every point, see :func:`eval_tools.scores.is_resolved`."""
         return not self.unresolved_at.size
 
     @property
@@ -73,9 +85,8 @@ class ErrorRejectionCurve:
         """Indices of the points at which the target FMR is not resolved."""
         if self.target_fmr is None:
             return np.empty(0, dtype=np.int64)
-        fmr, n_impostor = np.atleast_1d(self.effective_fmr), self.n_impostor
-        resolved = (1 / np.maximum(n_impostor[: fmr.size], 1) <= self.target_fmr) & (fmr > 0)
-        return np.flatnonzero(~resolved)
+        fmr = np.atleast_1d(self.effective_fmr)
+        return np.flatnonzero(~is_resolved(self.target_fmr, self.n_impostor[: fmr.size], fmr))
 
     @property
     def is_step(self) -> bool:
@@ -101,6 +112,23 @@ class ErrorRejectionCurve:
     def auc_random(self) -> float:
         """The area a quality without information has on average."""
         return self.pauc_random(self.end)
+
+    def at(self, discard: ArrayLike) -> FloatArray:
+        """Error rate [D] at any discarded fractions [D] from 0 to :attr:`end`.
+
+        Raises:
+            ValueError: a fraction is out of range.
+        """
+        fractions = check_scores("discard", discard)
+        outside = (fractions < 0) | (fractions > self.end + _ROUNDING)
+        if outside.any():
+            raise ValueError(
+                f"discard must lie in [0, {self.end:g}] for protocol {self.protocol!r}, got "
+                f"{fractions[outside][0]:g}"
+            )
+        if self.is_step:
+            return self.error[np.searchsorted(self.discard, fractions, side="right") - 1]
+        return np.interp(fractions, self.discard, self.error)
 
     def pauc(self, limit: float, *, above_best: bool = False, relative: bool = False) -> float:
         """Partial area under the curve for discard fractions from 0 to ``limit``.
@@ -142,10 +170,9 @@ class ErrorRejectionCurve:
         return self.discard, self.best_errors[np.minimum(self.n_discarded, self.best_errors.size - 1)]
 
     def _area(self, discard: FloatArray, error: FloatArray, limit: float) -> float:
-        # 0.95 must be accepted although np.arange ends at 0.9500000000000001, and the reverse.
-        if not 0.0 < limit <= self.end + 1e-9:
+        if not is_number(limit) or not 0.0 < limit <= self.end + _ROUNDING:
             raise ValueError(
-                f"limit must lie in (0, {self.end:g}] for protocol {self.protocol!r}, got {limit}"
+                f"limit must lie in (0, {self.end:g}] for protocol {self.protocol!r}, got {limit!r}"
             )
         limit = min(limit, self.end)
         below = discard < limit
@@ -172,16 +199,10 @@ def lowest_errors(n_errors: int, n_compared: int, removable: IntArray) -> FloatA
 def with_warnings(curve: ErrorRejectionCurve) -> ErrorRejectionCurve:
     """Pass the curve on to the caller's caller, who is warned of what it cannot tell."""
     unresolved = curve.unresolved_at
-    if unresolved.size:
-        worst = unresolved[-1]
-        warnings.warn(
-            f"{curve.protocol} curve: FMR {curve.target_fmr:g} cannot be resolved at {unresolved.size} of "
-            f"{np.size(curve.threshold)} thresholds. At discard {curve.discard[worst]:.3g} there are "
-            f"{curve.n_impostor[worst]} impostor pairs and the effective FMR is "
-            f"{np.atleast_1d(curve.effective_fmr)[worst]:g}; it takes 1 / FMR pairs, not tied at the top",
-            UnresolvedFMRWarning,
-            stacklevel=3,
-        )
+    unresolved = unresolved[curve.n_impostor[unresolved] > 0]  # where none is left the rate is NaN anyway
+    if curve.target_fmr is not None and unresolved.size:
+        text = _unresolved_text(curve, curve.target_fmr, unresolved)
+        warnings.warn(text, UnresolvedFMRWarning, stacklevel=3)
     undefined = np.isnan(curve.error)
     if undefined.any():
         warnings.warn(
@@ -191,3 +212,10 @@ def with_warnings(curve: ErrorRejectionCurve) -> ErrorRejectionCurve:
             stacklevel=3,
         )
     return curve
+
+
+def _unresolved_text(curve: ErrorRejectionCurve, target_fmr: float, unresolved: IntArray) -> str:
+    last, fmr = unresolved[-1], np.atleast_1d(curve.effective_fmr)
+    where = f" at {unresolved.size} of {fmr.size} points, at discard {curve.discard[last]:.3g}"
+    reason = unresolved_text(target_fmr, int(curve.n_impostor[last]), float(fmr[last]))
+    return f"{curve.protocol} curve{where if fmr.size > 1 else ''}: {reason}"

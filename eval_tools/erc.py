@@ -23,6 +23,7 @@ normalised. Higher quality is better and higher similarity is more alike, everyw
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,17 +32,26 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eval_tools.crfiqa_erc import nearest_fmr_steps
-from eval_tools.curve import ErrorRejectionCurve, ErrorType, Protocol, lowest_errors, with_warnings
+from eval_tools.curve import ErrorRejectionCurve, ErrorType, Protocol, with_warnings
 from eval_tools.image_erc import image_rejection_curve
+from eval_tools.pair_erc import (
+    GriddedPairs,
+    Threshold,
+    crfiqa_curve,
+    fixed_all_curve,
+    fixed_curve,
+    fixed_threshold,
+    order_for_grid,
+)
 from eval_tools.scores import (
     BoolArray,
     FloatArray,
-    IntArray,
     UnresolvedFMRWarning,
+    check_fmr,
+    check_fmrs,
     check_genuine,
     check_scores,
-    threshold_at_fmr,
+    is_number,
 )
 
 __all__ = [
@@ -53,9 +63,7 @@ __all__ = [
     "pair_quality",
 ]
 
-PAIR_PROTOCOLS = ("fixed", "crfiqa", "fixed-all")
-# This very expression: others that look the same round int(u * n) differently.
-DISCARD_GRID = np.arange(0, 0.98, 0.05)
+PAIR_PROTOCOLS: tuple[Protocol, ...] = ("fixed", "crfiqa", "fixed-all")
 
 
 def pair_quality(
@@ -69,8 +77,8 @@ def pair_quality(
     Raises:
         ValueError: lengths differ, a quality is not finite, or ``how`` is unknown.
     """
-    first = np.atleast_1d(np.asarray(quality_a))
-    a, b = check_scores("quality_a", first, first.size), check_scores("quality_b", quality_b, first.size)
+    a = check_scores("quality_a", quality_a)
+    b = check_scores("quality_b", quality_b, a.size)
     if how == "min":
         return np.minimum(a, b)
     if how == "max":
@@ -131,28 +139,19 @@ def error_rejection_curves(
     """FNMR curves under several protocols and target FMRs, keyed ``(protocol, fmr)``.
 
     The same curves as :func:`error_rejection_curve` gives one by one, but sharing the sort by quality.
+
+    Raises:
+        ValueError: as there, or no FMR or no protocol is given.
     """
-    pairs, fmrs = _Pairs.checked(similarity, is_genuine, quality), tuple(fmrs)
+    pairs, fmrs = _Pairs.checked(similarity, is_genuine, quality), check_fmrs(fmrs)
+    names = () if isinstance(protocols, str) else tuple(protocols)
+    if not names:
+        raise ValueError(f"protocols must be one or more of {', '.join(PAIR_PROTOCOLS)}, got {protocols!r}")
     curves = {}
-    for protocol in protocols:
+    for protocol in names:
         for fmr in fmrs:
             curves[protocol, fmr] = with_warnings(_curve(pairs, protocol, fmr, None, "fnmr"))
     return curves
-
-
-@dataclass(frozen=True)
-class _ByQuality:
-    """Scores of each kind in ascending order of quality, cut by the discard grid.
-
-    At grid point k ``n_discarded[k]`` pairs are gone and ``genuine[genuine_cuts[k]:]`` and
-    ``impostor[impostor_cuts[k]:]`` survive.
-    """
-
-    genuine: FloatArray
-    impostor: FloatArray
-    n_discarded: IntArray
-    genuine_cuts: IntArray
-    impostor_cuts: IntArray
 
 
 @dataclass(frozen=True)
@@ -177,141 +176,50 @@ class _Pairs:
         return self.similarity[~self.is_genuine]
 
     @cached_property
-    def by_quality(self) -> _ByQuality:
-        order = np.argsort(self.quality, kind="stable")
-        similarity, genuine = self.similarity.take(order), self.is_genuine.take(order)
-        n_discarded = np.array([int(u * order.size) for u in DISCARD_GRID])
-        genuine_cuts = np.searchsorted(np.flatnonzero(genuine), n_discarded)
-        return _ByQuality(
-            similarity[genuine], similarity[~genuine], n_discarded, genuine_cuts, n_discarded - genuine_cuts
-        )
+    def gridded(self) -> GriddedPairs:
+        order = order_for_grid(self.quality)
+        return GriddedPairs.cut(self.similarity.take(order), self.is_genuine.take(order))
 
 
-@dataclass(frozen=True)
-class _Threshold:
-    value: float
-    effective_fmr: float
-    target_fmr: float | None
-
-
-def _curve(
-    pairs: _Pairs, protocol: Protocol, fmr: float, threshold: float | None, error: ErrorType
-) -> ErrorRejectionCurve:
+def check_protocol(protocol: str) -> None:
+    """Refuse what is no protocol of pairs."""
     if protocol not in PAIR_PROTOCOLS:
         hint = " (call image_rejection_curve)" if protocol == "image" else ""
         raise ValueError(
             f"unknown pair protocol {protocol!r}{hint}: choose one of {', '.join(PAIR_PROTOCOLS)}"
         )
+
+
+def _curve(
+    pairs: _Pairs, protocol: Protocol, fmr: float, threshold: float | None, error: ErrorType
+) -> ErrorRejectionCurve:
+    check_protocol(protocol)
+    check_fmr(fmr)
     if error not in get_args(ErrorType):
         raise ValueError(f"unknown error {error!r}: choose 'fnmr' or 'fmr'")
-    if protocol != "crfiqa":
-        build = _fixed_curve if protocol == "fixed" else _fixed_all_curve
-        return build(pairs, _fixed_threshold(pairs, fmr, threshold), error)
+    if protocol == "fixed":
+        return _fixed_curve(pairs, _threshold(pairs, fmr, threshold), error)
+    if protocol == "fixed-all":
+        return fixed_all_curve(pairs.gridded, _threshold(pairs, fmr, threshold), error)
     if threshold is not None or error != "fnmr":
         raise ValueError(
             "protocol 'crfiqa' chooses its thresholds to hold the FMR: it takes no threshold and has no FMR "
             "curve; use 'fixed-all' for these"
         )
-    return _crfiqa_curve(pairs.by_quality, fmr)
+    return crfiqa_curve(pairs.gridded, fmr)
 
 
-def _fixed_threshold(pairs: _Pairs, fmr: float, threshold: float | None) -> _Threshold:
-    impostor = pairs.impostor
+def _threshold(pairs: _Pairs, fmr: float, threshold: float | None) -> Threshold:
     if threshold is None:
-        value, n_false_match = threshold_at_fmr(impostor, fmr)
-        return _Threshold(value, n_false_match / impostor.size, fmr)
-    if not np.isfinite(threshold):
-        raise ValueError(f"threshold must be a finite similarity, got {threshold}")
-    return _Threshold(float(threshold), np.count_nonzero(impostor >= threshold) / impostor.size, None)
+        return fixed_threshold(pairs.impostor, fmr)
+    if not is_number(threshold) or not math.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite similarity, got {threshold!r}")
+    n_false_match = np.count_nonzero(pairs.impostor >= threshold)
+    return Threshold(float(threshold), n_false_match / pairs.impostor.size, None)
 
 
-def _is_error(similarity: FloatArray, threshold: _Threshold, error: ErrorType) -> BoolArray:
-    return similarity < threshold.value if error == "fnmr" else similarity >= threshold.value
-
-
-def _suffix_sums(flags: BoolArray) -> IntArray:
-    """Number of set flags from each index to the end, and 0 for beyond the end."""
-    return np.append(np.cumsum(flags[::-1])[::-1], 0)
-
-
-def _fixed_curve(pairs: _Pairs, threshold: _Threshold, error: ErrorType) -> ErrorRejectionCurve:
-    kind = pairs.is_genuine if error == "fnmr" else ~pairs.is_genuine
-    quality = pairs.quality[kind]
+def _fixed_curve(pairs: _Pairs, threshold: Threshold, error: ErrorType) -> ErrorRejectionCurve:
+    followed = pairs.is_genuine if error == "fnmr" else ~pairs.is_genuine
+    similarity, quality = pairs.similarity[followed], pairs.quality[followed]
     order = np.argsort(quality)
-    quality = quality[order]
-    is_error = _is_error(pairs.similarity[kind][order], threshold, error)
-    n_discarded = np.append(0, np.flatnonzero(quality[1:] != quality[:-1]) + 1)
-    n_left = order.size - n_discarded
-    n_other = np.full_like(n_left, kind.size - order.size)
-    n_errors = _suffix_sums(is_error)[n_discarded]
-    return ErrorRejectionCurve(
-        protocol="fixed",
-        error_type=error,
-        target_fmr=threshold.target_fmr,
-        discard=n_discarded / order.size,
-        n_discarded=n_discarded,
-        n_discardable=order.size,
-        n_errors=n_errors,
-        n_genuine=n_left if error == "fnmr" else n_other,
-        n_impostor=n_other if error == "fnmr" else n_left,
-        threshold=threshold.value,
-        effective_fmr=threshold.effective_fmr,
-        best_errors=_lowest_pair_errors(n_errors[0], order.size),
-    )
-
-
-def _fixed_all_curve(pairs: _Pairs, threshold: _Threshold, error: ErrorType) -> ErrorRejectionCurve:
-    survivors = pairs.by_quality
-    scores, cuts = survivors.genuine, survivors.genuine_cuts
-    if error == "fmr":
-        scores, cuts = survivors.impostor, survivors.impostor_cuts
-    n_errors = _suffix_sums(_is_error(scores, threshold, error))[cuts]
-    best = _lowest_pair_errors(n_errors[0], scores.size)
-    return _grid_curve(
-        survivors,
-        "fixed-all",
-        error,
-        threshold.target_fmr,
-        n_errors,
-        threshold.value,
-        threshold.effective_fmr,
-        best,
-    )
-
-
-def _crfiqa_curve(survivors: _ByQuality, fmr: float) -> ErrorRejectionCurve:
-    threshold, effective_fmr, n_errors = nearest_fmr_steps(
-        survivors.genuine, survivors.genuine_cuts, survivors.impostor, survivors.impostor_cuts, fmr
-    )
-    best = _lowest_pair_errors(n_errors[0], survivors.genuine.size)
-    return _grid_curve(survivors, "crfiqa", "fnmr", fmr, n_errors, threshold, effective_fmr, best)
-
-
-def _lowest_pair_errors(n_errors: int, n_compared: int) -> FloatArray:
-    return lowest_errors(n_errors, n_compared, np.ones(n_errors, dtype=np.int64))
-
-
-def _grid_curve(
-    survivors: _ByQuality,
-    protocol: Protocol,
-    error: ErrorType,
-    target_fmr: float | None,
-    n_errors: IntArray,
-    threshold: float | FloatArray,
-    effective_fmr: float | FloatArray,
-    best: FloatArray,
-) -> ErrorRejectionCurve:
-    return ErrorRejectionCurve(
-        protocol=protocol,
-        error_type=error,
-        target_fmr=target_fmr,
-        discard=DISCARD_GRID,
-        n_discarded=survivors.n_discarded,
-        n_discardable=survivors.genuine.size + survivors.impostor.size,
-        n_errors=n_errors,
-        n_genuine=survivors.genuine.size - survivors.genuine_cuts,
-        n_impostor=survivors.impostor.size - survivors.impostor_cuts,
-        threshold=threshold,
-        effective_fmr=effective_fmr,
-        best_errors=best,
-    )
+    return fixed_curve(similarity[order], quality[order], followed.size - order.size, threshold, error)

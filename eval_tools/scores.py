@@ -7,8 +7,9 @@ the threshold at a target FMR is the lowest one whose FMR does not exceed the ta
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import numbers
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,9 +23,49 @@ class UnresolvedFMRWarning(UserWarning):
     """The impostor pairs are too few, or their scores too tied, for the target FMR to mean anything."""
 
 
+def is_number(value: object) -> bool:
+    """Whether it is one real number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def check_fmr(fmr: float) -> None:
+    """Refuse what is no target false match rate."""
+    if not is_number(fmr) or not 0.0 < fmr < 1.0:
+        raise ValueError(f"fmr must lie strictly between 0 and 1, got {fmr!r}")
+
+
+def check_fmrs(fmrs: Iterable[float]) -> tuple[float, ...]:
+    """``fmrs`` as a tuple of at least one target false match rate."""
+    targets = tuple(fmrs) if isinstance(fmrs, Iterable) and not isinstance(fmrs, str) else ()
+    if not targets:
+        raise ValueError(f"fmrs must be one or more target FMRs such as (1e-3, 1e-4), got {fmrs!r}")
+    for fmr in targets:
+        check_fmr(fmr)
+    return targets
+
+
+def check_count(name: str, count: int, lowest: int, highest: int | None = None) -> None:
+    """Refuse what is no whole number from ``lowest`` on, or up to ``highest``."""
+    whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
+    if not whole or count < lowest or (highest is not None and count > highest):
+        upper = "on" if highest is None else f"to {highest}"
+        raise ValueError(f"{name} must be a whole number from {lowest} {upper}, got {count!r}")
+
+
+def real_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    """``values`` as an array of real numbers or booleans; nothing is read from text."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers, got rows of different lengths") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}: convert them first")
+    return array
+
+
 def check_genuine(is_genuine: ArrayLike) -> BoolArray:
     """``is_genuine`` as booleans [P], with at least one genuine and one impostor pair."""
-    flags = np.asarray(is_genuine)
+    flags = real_array("is_genuine", is_genuine)
     if flags.ndim != 1 or flags.size == 0:
         raise ValueError(f"is_genuine must be a non-empty array [P], got shape {flags.shape}")
     if flags.dtype != np.bool_:
@@ -38,10 +79,12 @@ def check_genuine(is_genuine: ArrayLike) -> BoolArray:
     return flags
 
 
-def check_scores(name: str, values: ArrayLike, size: int) -> FloatArray:
-    """``values`` as float64 [size], all finite."""
-    scores = np.asarray(values)
-    if scores.shape != (size,):
+def check_scores(name: str, values: ArrayLike, size: int | None = None) -> FloatArray:
+    """``values`` as float64 [size], or of any length, all finite."""
+    scores = real_array(name, values)
+    if size is None and scores.ndim != 1:
+        raise ValueError(f"{name} must be an array with one value for each item, got shape {scores.shape}")
+    if size is not None and scores.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},), one value for each item, got {scores.shape}")
     scores = scores.astype(np.float64, copy=False)
     if not np.isfinite(scores).all():
@@ -57,6 +100,8 @@ def check_identities(identities: ArrayLike, size: int) -> tuple[IntArray, int, i
     names = np.asarray(identities)
     if names.shape != (size,):
         raise ValueError(f"identities must have shape ({size},), one for each embedding, got {names.shape}")
+    if names.dtype.kind not in "biuSU":
+        raise ValueError(f"identities must be whole numbers or names, got dtype {names.dtype}")
     _, labels, images = np.unique(names, return_inverse=True, return_counts=True)
     n_genuine = int((images * (images - 1) // 2).sum())
     n_impostor = size * (size - 1) // 2 - n_genuine
@@ -70,7 +115,7 @@ def check_identities(identities: ArrayLike, size: int) -> tuple[IntArray, int, i
 
 def normalised(embeddings: ArrayLike) -> NDArray[np.floating]:
     """Embeddings [N, D] at unit length; float32 stays float32, everything else becomes float64."""
-    rows = np.asarray(embeddings)
+    rows = real_array("embeddings", embeddings)
     if rows.ndim != 2 or rows.size == 0:
         raise ValueError(f"embeddings must be a non-empty array [N, D], got shape {rows.shape}")
     rows = rows.astype(np.float32 if rows.dtype == np.float32 else np.float64, copy=False)
@@ -92,6 +137,7 @@ def pair_blocks(
     Yields ``(start, similarity [B, start + B], is_genuine [B, start + B])`` for the images from start on; the
     first ``start + r`` columns of row r compare with an earlier image, the rest repeat pairs.
     """
+    check_count("block", block, 1)
     for start in range(0, len(unit), block):
         stop = min(start + block, len(unit))
         yield start, unit[start:stop] @ unit[:stop].T, labels[start:stop, None] == labels[None, :stop]
@@ -113,19 +159,33 @@ def threshold_at_fmr(impostor: FloatArray, fmr: float, *, n_impostor: int | None
 
 def allowed_false_matches(fmr: float, n_impostor: int) -> int:
     """The largest k with ``k / n_impostor <= fmr``."""
-    if not 0.0 < fmr < 1.0:
-        raise ValueError(f"fmr must lie strictly between 0 and 1, got {fmr}")
+    check_fmr(fmr)
     nearest = round(fmr * n_impostor)
     return nearest if nearest / n_impostor <= fmr else nearest - 1
 
 
-def warn_unresolved(fmr: float, n_impostor: int, stacklevel: int = 4) -> None:
-    """Warn that ``n_impostor`` pairs cannot resolve the target."""
-    text = (
-        f"FMR {fmr:g} cannot be resolved with {n_impostor} impostor pairs: it takes at least "
-        f"{int(np.ceil(1 / fmr))}, not tied at the top. See the effective FMR, which is what was measured."
+def impostors_needed(fmr: float) -> int:
+    """The smallest number of impostor pairs of which the target allows one to match, ``1 / n <= fmr``."""
+    nearest = round(1 / fmr)
+    return nearest if 1 / nearest <= fmr else nearest + 1
+
+
+def is_resolved(fmr: float, n_impostor: ArrayLike, effective_fmr: ArrayLike) -> BoolArray:
+    """Whether a target FMR can be told from 0: it allows a false match, and the scores let one happen."""
+    return (np.asarray(n_impostor) >= impostors_needed(fmr)) & (np.asarray(effective_fmr) > 0)
+
+
+def unresolved_text(fmr: float, n_impostor: int, effective_fmr: float) -> str:
+    """Why a target FMR is not resolved, see :func:`is_resolved`."""
+    needed = impostors_needed(fmr)
+    reason = f"it takes at least {needed}"
+    if n_impostor >= needed:
+        allowed = allowed_false_matches(fmr, n_impostor)
+        reason = f"it allows {allowed} false matches, but more impostor pairs than that tie at the top score"
+    return (
+        f"FMR {fmr:g} cannot be resolved with {n_impostor} impostor pairs: {reason}; the effective FMR is "
+        f"{effective_fmr:.3g}"
     )
-    warnings.warn(text, UnresolvedFMRWarning, stacklevel=stacklevel)
 
 
 class HighestScores:

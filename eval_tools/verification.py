@@ -1,62 +1,45 @@
-"""Verification: 10-fold accuracy, TAR at an FMR, EER and ROC/DET data, of given pairs or of all pairs."""
+"""Verification: 10-fold accuracy, TAR at an FMR, EER and ROC/DET data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from eval_tools.operating_points import (
+    OperatingPoint,
+    all_pairs_operating_points,
+    operating_point,
+    point_at_fmr,
+    warned,
+)
 from eval_tools.scores import (
     BoolArray,
     FloatArray,
-    HighestScores,
     IntArray,
-    allowed_false_matches,
+    check_count,
     check_genuine,
-    check_identities,
     check_scores,
     normalised,
-    pair_blocks,
-    threshold_at_fmr,
-    warn_unresolved,
 )
+
+__all__ = [
+    "OperatingPoint",
+    "RocCurve",
+    "VerificationResult",
+    "all_pairs_operating_points",
+    "operating_point",
+    "roc_curve",
+    "verify",
+    "verify_similarities",
+]
 
 # arcface_torch's grid of squared distances between unit vectors.
 DISTANCE_THRESHOLDS = np.arange(0, 4, 0.01)
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Error rates at the threshold that a target FMR gives."""
-
-    target_fmr: float
-    threshold: float
-    n_false_match: int
-    n_false_non_match: int
-    n_genuine: int
-    n_impostor: int
-
-    @property
-    def fmr(self) -> float:
-        """The FMR in effect, at most the target."""
-        return self.n_false_match / self.n_impostor
-
-    @property
-    def fnmr(self) -> float:
-        return self.n_false_non_match / self.n_genuine
-
-    @property
-    def tar(self) -> float:
-        """True accept rate, ``1 - FNMR``."""
-        return (self.n_genuine - self.n_false_non_match) / self.n_genuine
-
-    @property
-    def resolved(self) -> bool:
-        """Whether the target allows at least one false match and the scores let one happen."""
-        return self.n_false_match > 0
+# Cosines of float16 embeddings may lie this far outside of [-1, 1].
+COSINE_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -128,12 +111,14 @@ class VerificationResult:
 
     def operating_point(self, fmr: float) -> OperatingPoint:
         """Threshold, rates and counts at a target FMR; warns if the impostor pairs cannot resolve it."""
-        impostor = self.similarity[~self.is_genuine]
-        return _operating_point(self.similarity[self.is_genuine], impostor, impostor.size, fmr)
+        return warned(self._operating_point(fmr))
 
     def tar_at_fmr(self, fmr: float) -> float:
         """True accept rate at a target FMR; an ``UnresolvedFMRWarning`` says if it cannot be resolved."""
-        return self.operating_point(fmr).tar
+        return warned(self._operating_point(fmr)).tar
+
+    def _operating_point(self, fmr: float) -> OperatingPoint:
+        return point_at_fmr(self.similarity[self.is_genuine], self.similarity[~self.is_genuine], fmr)
 
 
 def verify(embeddings: ArrayLike, is_genuine: ArrayLike, folds: int = 10) -> VerificationResult:
@@ -159,16 +144,42 @@ def verify(embeddings: ArrayLike, is_genuine: ArrayLike, folds: int = 10) -> Ver
         raise ValueError(
             f"{genuine.size} pairs need {2 * genuine.size} embeddings (two rows each), got {len(unit)}"
         )
-    if not 2 <= folds <= genuine.size:
-        raise ValueError(f"folds must be from 2 to the number of pairs ({genuine.size}), got {folds}")
     difference = unit[0::2] - unit[1::2]
     distance = np.einsum("pd,pd->p", difference, difference)
+    return _verified(distance, 1.0 - distance / 2.0, genuine, folds)
+
+
+def verify_similarities(similarity: ArrayLike, is_genuine: ArrayLike, folds: int = 10) -> VerificationResult:
+    """:func:`verify` for pairs that are compared already.
+
+    Args:
+        similarity: [P], cosine of the two embeddings of each pair.
+        is_genuine: [P], whether a pair shows one person.
+        folds: number of folds, at least 2 and at most P.
+
+    Raises:
+        ValueError: lengths differ, a similarity is no cosine, or genuine or impostor pairs are missing.
+    """
+    genuine = check_genuine(is_genuine)
+    cosine = check_scores("similarity", similarity, genuine.size)
+    if np.abs(cosine).max() > 1 + COSINE_ROUNDING:
+        raise ValueError(
+            f"similarity must be a cosine, from -1 to 1, got {cosine[np.abs(cosine).argmax()]:g}: the "
+            "protocol thresholds distances of normalised embeddings"
+        )
+    return _verified(np.maximum(2.0 - 2.0 * cosine, 0.0), cosine, genuine, folds)
+
+
+def _verified(
+    distance: FloatArray, similarity: FloatArray, genuine: BoolArray, folds: int
+) -> VerificationResult:
+    check_count("folds", folds, 2, genuine.size)
     correct, sizes = _correct_decisions(distance, genuine, folds)
     best = np.argmax(correct.sum(axis=0) - correct, axis=1)
     return VerificationResult(
         fold_accuracy=correct[np.arange(folds), best] / sizes,
         fold_threshold=DISTANCE_THRESHOLDS[best],
-        similarity=1.0 - distance / 2.0,
+        similarity=similarity,
         is_genuine=genuine,
     )
 
@@ -210,42 +221,3 @@ def roc_curve(similarity: ArrayLike, is_genuine: ArrayLike) -> RocCurve:
         fmr=accepted_impostor / accepted_impostor[-1],
         fnmr=(accepted_genuine[-1] - accepted_genuine) / accepted_genuine[-1],
     )
-
-
-def all_pairs_operating_points(
-    embeddings: ArrayLike, identities: ArrayLike, fmrs: Sequence[float], *, block: int = 512
-) -> list[OperatingPoint]:
-    """TAR at each target FMR over all N (N - 1) / 2 pairs of a set, where low FMRs can be resolved.
-
-    Only genuine scores and the highest impostor scores are kept, so memory is O(block N + max(fmrs) N^2).
-
-    Args:
-        embeddings: [N, D]; normalised here.
-        identities: [N], any labels; equal labels make a genuine pair.
-        fmrs: target FMRs, each in (0, 1).
-        block: images compared with all earlier ones at a time.
-
-    Raises:
-        ValueError: bad embeddings, lengths that differ, no genuine or no impostor pair, or no FMR in (0, 1).
-    """
-    unit = normalised(embeddings)
-    labels, _, n_impostor = check_identities(identities, len(unit))
-    highest = HighestScores(1 + max(allowed_false_matches(fmr, n_impostor) for fmr in fmrs))
-    genuine_scores = []
-    for start, scores, same in pair_blocks(unit, labels, block):
-        earlier = np.tri(len(scores), scores.shape[1], k=start - 1, dtype=bool)
-        genuine_scores.append(scores[same & earlier])
-        highest.add(scores[~same & earlier])
-    genuine = np.concatenate(genuine_scores).astype(np.float64)
-    return [_operating_point(genuine, highest.values, n_impostor, fmr) for fmr in fmrs]
-
-
-def _operating_point(
-    genuine: FloatArray, impostor: FloatArray, n_impostor: int, fmr: float
-) -> OperatingPoint:
-    threshold, n_false_match = threshold_at_fmr(impostor, fmr, n_impostor=n_impostor)
-    n_false_non_match = int(np.count_nonzero(genuine < threshold))
-    point = OperatingPoint(fmr, threshold, n_false_match, n_false_non_match, genuine.size, n_impostor)
-    if not point.resolved:
-        warn_unresolved(fmr, n_impostor)
-    return point

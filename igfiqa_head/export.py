@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.runtime import INPUT_CONTRACT
 
-INPUT_CONTRACT = "float32 [N, 3, 112, 112], RGB, (x / 255 - 0.5) / 0.5"
 MAX_RELATIVE_ERROR = 1e-4
 OPSET = 18
 

@@ -196,7 +196,7 @@ def _verification_set(config: EasyDict, name: str) -> VerificationSet:
     if name == SYNTHETIC:
         faces = build_synthetic_test_faces(config)
         pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
-        return VerificationSet(faces.render(), pairs, is_genuine)
+        return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
     path = Path(config.rec) / f"{name}.bin"
     if not path.is_file():
         found = sorted(p.stem for p in Path(config.rec).glob("*.bin"))

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve, pair_quality
+from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve
 from eval_tools.test_sets import VerificationSet
-from eval_tools.verification import VerificationResult, verify
+from eval_tools.verification import VerificationResult, verify_similarities
 from trainer.loader import to_network_input
 from trainer.log import LOGGER
 
@@ -45,7 +45,7 @@ def embed(
     images: Sequence[npt.NDArray[np.uint8]],
     device: torch.device,
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Embeddings [N, D], each the sum over the image and its mirror image, and qualities [N] of the images.
+    """Embeddings [N, 2, D] of the images and of their mirror images, and qualities [N] of the images.
 
     The modules are put into evaluation mode.
     """
@@ -56,7 +56,7 @@ def embed(
         pixels = torch.from_numpy(np.stack([images[i] for i in range(start, stop)]))
         faces = to_network_input(pixels, device)
         upright = backbone(faces)
-        embeddings.append((upright + backbone(faces.flip(3))).cpu().numpy())
+        embeddings.append(torch.stack([upright, backbone(faces.flip(3))], dim=1).cpu().numpy())
         if regressor is not None:
             qualities.append(regressor(upright).cpu().numpy())
     return np.concatenate(embeddings), np.concatenate(qualities) if qualities else None
@@ -74,22 +74,17 @@ def evaluate(
     The curve is of protocol ``fixed``, with the lower quality of the two images as a pair's quality.
     """
     embeddings, quality = embed(backbone, regressor, test_set.images, device)
-    verification = verify(embeddings[test_set.pairs].reshape(-1, embeddings.shape[1]), test_set.is_genuine)
+    similarity = test_set.similarity(embeddings)
+    verification = verify_similarities(similarity, test_set.is_genuine)
     if quality is None:
         return Evaluation(verification, None)
-    similarity = _pair_similarity(embeddings, test_set.pairs)
-    worse = pair_quality(quality[test_set.pairs[:, 0]], quality[test_set.pairs[:, 1]])
+    worse = test_set.pair_quality(quality)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         curve = error_rejection_curve(similarity, test_set.is_genuine, worse, fmr=fmr)
     for warning in caught:
         LOGGER.warning("%s", warning.message)
     return Evaluation(verification, QualityEvaluation(quality, curve))
-
-
-def _pair_similarity(embeddings: FloatArray, pairs: npt.NDArray[np.int64]) -> FloatArray:
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    return np.einsum("pd,pd->p", unit[pairs[:, 0]], unit[pairs[:, 1]])
 
 
 def verification_metrics(evaluation: Evaluation) -> dict[str, Any]:

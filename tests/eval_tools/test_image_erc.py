@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from eval_tools.erc import UnresolvedFMRWarning, image_rejection_curve
+from tests.eval_tools.pairs import source_line
 from tests.references import erc as reference
 from tests.references.verification import all_pairs
 
@@ -163,9 +164,9 @@ def test_constant_quality_has_one_point() -> None:
 
 
 def test_unresolved_fmr_warns_at_the_caller() -> None:
-    with pytest.warns(UnresolvedFMRWarning, match="image curve: FMR 1e-05 cannot be resolved") as record:
+    with pytest.warns(UnresolvedFMRWarning, match="image curve at .* FMR 1e-05 cannot be resolved") as record:
         curve = image_rejection_curve(*_images("continuous"), fmr=1e-5)
-    assert record[0].filename == __file__
+    assert "image_rejection_curve(" in source_line(record[0])
     assert not curve.resolved
 
 
@@ -191,6 +192,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"quality": [1.0, 3.0, np.inf]}, "quality has 1 NaN or infinite values"),
     ({"fmr": 0.0}, "fmr must lie strictly between 0 and 1"),
     ({"fmr": 1.0}, "fmr must lie strictly between 0 and 1"),
+    ({"fmr": "0.1"}, "fmr must lie strictly between 0 and 1, got '0.1'"),
+    ({"fmr": True}, "fmr must lie strictly between 0 and 1, got True"),
+    ({"block": 0}, "block must be a whole number from 1 on, got 0"),
+    ({"block": -5}, "block must be a whole number from 1 on, got -5"),
+    ({"quality": ["1", "2", "3"]}, "quality must hold real numbers, got dtype <U1"),
+    ({"embeddings": np.full((3, 2), "1")}, "embeddings must hold real numbers, got dtype <U1"),
+    ({"identities": [0, 0, None]}, "identities must be whole numbers or names, got dtype object"),
 ]
 
 

@@ -292,17 +292,3 @@ def test_real_photographs(tmp_path: Path) -> None:
         if " loss " in line
     ]
     assert losses[-1] < 0.7 * losses[0]
-
-
-@pytest.mark.slow
-def test_quick_start_reaches_its_aims(tmp_path: Path) -> None:
-    """The aim for the correlation is 0.7; other processors and thread counts round differently and move it
-    by a few hundredths, which the bound leaves room for. The other three aims are far away."""
-    from trainer.recipe import load_recipe
-
-    metrics = run(load_recipe(ROOT / "recipes/quickstart.py", [f"output={tmp_path / 'run'}"]))
-    erc = metrics["erc"]["synthetic"]
-    assert metrics["spearman_severity"] >= 0.65
-    assert erc["auc"] <= 0.65 * erc["auc_random"]
-    assert metrics["weight_low_variance"] <= 0.25
-    assert metrics["weight_diverse"] >= 0.8

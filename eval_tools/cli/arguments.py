@@ -1,0 +1,223 @@
+"""Arguments that several commands share, and what is made of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from eval_tools.erc import PAIR_PROTOCOLS
+from eval_tools.measure import Settings
+from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
+from eval_tools.test_sets import TestSet, degraded, open_test_set
+
+T = TypeVar("T")
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+DEFAULT_FMRS = (1e-3, 1e-4)
+
+
+def command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], summary: str, details: str
+) -> argparse.ArgumentParser:
+    """A sub-command whose ``--help`` shows ``details`` as they are, and every default."""
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary}\n\n{details}", formatter_class=_HelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Details as they are, and defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def add_test_sets(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "test_sets",
+        nargs="+",
+        metavar="[NAME=]SET",
+        help="insightface's .bin; an LFW pairs file beside its images; a CSV of pairs (image_a, image_b, "
+        "is_genuine); train.rec or a folder with a sub-folder for each person (all pairs); an IJB-B/C folder",
+    )
+    parser.add_argument(
+        "--degrade",
+        type=float,
+        metavar="SHARE",
+        help="judge every set a second time with this share of its images degraded",
+    )
+    add_on_bad(parser)
+
+
+def add_on_bad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on-bad",
+        choices=("error", "exclude"),
+        default="error",
+        help="unreadable images, missing or NaN scores, repeated pairs: stop, or leave them out, counted",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of degradations, random scores and resampling")
+
+
+def add_recogniser(
+    parser: argparse.ArgumentParser, *, nargs: str | None = "+", required: bool = True
+) -> None:
+    parser.add_argument(
+        "--recogniser",
+        nargs=nargs,
+        required=required,
+        metavar="[NAME=]MODEL",
+        help="an ONNX file (insightface's conventions), an insightface pack (folder or name), or precomputed "
+        "embeddings (.npz with embeddings [N, D] and names [N])",
+    )
+
+
+def add_flip(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--flip",
+        choices=("sum", "concat", "none"),
+        default="sum",
+        help="join the embeddings of a face and its mirror image by a sum (arcface_torch) or side by side "
+        "(CR-FIQA), or use no mirror image",
+    )
+
+
+def add_quality(parser: argparse.ArgumentParser, *, nargs: str | None = "+", required: bool = True) -> None:
+    parser.add_argument(
+        "--quality",
+        nargs=nargs,
+        required=required,
+        metavar="[NAME=]METHOD",
+        help="an ONNX file with one quality for each face, precomputed scores (.npz, .csv, or .txt with "
+        "lines 'name score'), or norm (length of the embedding), sharpness, random",
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="threads of onnxruntime; all cores if not given")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=default_cache(),
+        metavar="FOLDER",
+        help="keeps embeddings and qualities by content; an interrupted run goes on from there",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="keep nothing")
+
+
+def add_curves(parser: argparse.ArgumentParser) -> None:
+    add_fmrs(parser)
+    parser.add_argument(
+        "--protocol",
+        nargs="+",
+        choices=PAIR_PROTOCOLS,
+        default=["fixed", "crfiqa"],
+        help="of the curves, see docs/erc.md; each gives other numbers",
+    )
+    parser.add_argument(
+        "--limit",
+        type=float,
+        metavar="SHARE",
+        help="take areas up to this discarded share (pAUC), else up to the end of each curve",
+    )
+    parser.add_argument(
+        "--pair-quality",
+        choices=("min", "max", "mean", "product"),
+        default="min",
+        help="quality of a pair from those of its faces (of IJB: of a template from its images)",
+    )
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=200,
+        metavar="N",
+        help="resamples for confidence bands and significance; 0 for neither",
+    )
+
+
+def add_fmrs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fmr", nargs="+", type=float, default=list(DEFAULT_FMRS), help="target false match rates"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(default),
+        metavar="FOLDER",
+        help="for the tables (CSV, LaTeX, JSON), the figures (PNG, PDF) and the page",
+    )
+
+
+def default_cache() -> Path:
+    """``igfiqa`` in the user's cache folder (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "igfiqa"
+
+
+def cache_folder(options: argparse.Namespace) -> Path | None:
+    return None if options.no_cache else options.cache
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """Settings of a command that draws curves."""
+    return Settings(
+        fmrs=tuple(dict.fromkeys(options.fmr)),
+        protocols=tuple(dict.fromkeys(options.protocol)),
+        limit=options.limit,
+        pair_quality=options.pair_quality,
+        flip=getattr(options, "flip", "sum"),
+        n_resamples=options.bootstrap,
+        seed=options.seed,
+        on_bad=options.on_bad,
+    )
+
+
+def test_sets(options: argparse.Namespace) -> dict[str, TestSet]:
+    """The sets by name, each followed by its degraded copy if one was asked for."""
+    sets: dict[str, TestSet] = {}
+    for name, test_set in named(options.test_sets, lambda p: open_test_set(p, on_bad=options.on_bad)).items():
+        sets[name] = test_set
+        if options.degrade is not None:
+            copy = degraded(test_set, share=options.degrade, seed=options.seed)
+            sets[f"{name} ({100 * options.degrade:g} % degraded)"] = copy
+    return sets
+
+
+def recognisers(options: argparse.Namespace) -> dict[str, Recogniser]:
+    flip = getattr(options, "flip", "sum") != "none"
+    return named(options.recogniser, lambda spec: open_recogniser(spec, flip=flip, threads=options.threads))
+
+
+def qualities(options: argparse.Namespace) -> dict[str, Quality]:
+    chosen = options.quality or []
+    return named(chosen, lambda spec: open_quality(spec, seed=options.seed, threads=options.threads))
+
+
+def named(texts: Sequence[str], open_one: Callable[[str], T]) -> dict[str, T]:
+    """What ``[NAME=]SPEC`` arguments open, by name.
+
+    Raises:
+        ValueError: a name occurs twice.
+    """
+    opened: dict[str, T] = {}
+    for text in texts:
+        name, spec = split_name(text)
+        if name in opened:
+            raise ValueError(f"two arguments are named {name!r}: name one of them, as in OTHER={spec}")
+        opened[name] = open_one(spec)
+    return opened
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """(name, specification) of a ``[NAME=]SPEC`` argument; a file's own name stands in for a missing one."""
+    name, equals, spec = text.partition("=")
+    is_path_with_equals = Path(text).exists() or "/" in name or os.sep in name
+    if equals and name and spec and not is_path_with_equals:
+        return name, spec
+    return Path(text).stem, text

@@ -1,0 +1,48 @@
+"""``igfiqa-eval calibrate``: from a score to 0-100 and to an expected error rate."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from eval_tools.calibration import calibrate
+from eval_tools.cli.arguments import Commands, command
+from eval_tools.cli.one_method import add_one_method, scored_method
+
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
+
+DETAILS = """\
+Learns from a reference set what the scores of a quality method mean: the percentage of
+the reference's images that score lower (0-100) and, with a recogniser, the false
+non-match rate to expect of a comparison whose worse face has that score. The JSON file
+is what an ONNX export embeds.
+
+  igfiqa-eval calibrate reference.bin --quality quality.onnx \\
+      --recogniser w600k_r50.onnx --fmr 1e-3 --output calibration.json"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "calibrate", run, "Learn what quality scores mean.", DETAILS)
+    add_one_method(parser)
+    parser.add_argument("--knots", type=int, default=101, metavar="K", help="longest table of the file")
+    parser.add_argument(
+        "--output", type=Path, default=Path("calibration.json"), metavar="FILE", help="file to write"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    scored = scored_method(options)
+    calibration = calibrate(
+        scored.scores, scored.pairs, method=scored.method, reference=scored.reference, knots=options.knots
+    )
+    calibration.save(options.output)
+    print(f"{scored.method} on {scored.scores.size:,} images of {scored.reference}:")
+    for percentile in PERCENTILES:
+        score = np.percentile(scored.scores, percentile)
+        line = f"  score {score:<10.4g} -> {float(calibration.percent(score)):5.1f}"
+        if calibration.fnmr is not None:
+            line += f", expected FNMR {float(calibration.expected_fnmr(score)):.4f}"
+        print(line)
+    print(f"wrote {options.output}")

@@ -1,0 +1,53 @@
+"""``igfiqa-eval compare``: quality methods x recognisers x test sets."""
+
+from __future__ import annotations
+
+import argparse
+
+from eval_tools.cli import arguments
+from eval_tools.cli.arguments import (
+    Commands,
+    add_curves,
+    add_flip,
+    add_output,
+    add_quality,
+    add_recogniser,
+    add_running,
+    add_test_sets,
+    command,
+)
+from eval_tools.cli.showing import description, show_and_write
+from eval_tools.compare import compare
+
+DETAILS = """\
+Judges every quality method with every recogniser on every test set by its
+error-versus-reject curves: how the false non-match rate falls when the comparisons of
+lowest quality are discarded. Smaller areas are better. Use a recogniser with which none
+of the quality methods was trained (a cross-model comparison).
+
+  igfiqa-eval compare lfw.bin xqlfw=data/xqlfw --recogniser arcface=w600k_r50.onnx \\
+      --quality igfiqa=quality.onnx serfiq=serfiq_scores.txt norm sharpness random"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "compare", run, "Compare face image quality methods.", DETAILS)
+    add_test_sets(parser)
+    add_recogniser(parser)
+    add_quality(parser)
+    add_flip(parser)
+    add_curves(parser)
+    add_running(parser)
+    add_output(parser, "erc_results")
+
+
+def run(options: argparse.Namespace) -> None:
+    settings = arguments.settings(options)
+    comparison = compare(
+        arguments.test_sets(options),
+        arguments.recognisers(options),
+        arguments.qualities(options),
+        settings,
+        cache=arguments.cache_folder(options),
+        description=description(options, settings),
+    )
+    show_and_write(comparison, options.output)

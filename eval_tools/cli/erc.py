@@ -1,0 +1,40 @@
+"""``igfiqa-eval erc``: curves of pairs that were scored elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from eval_tools.cli import arguments
+from eval_tools.cli.arguments import Commands, add_curves, add_on_bad, add_output, command, named
+from eval_tools.cli.showing import description, show_and_write
+from eval_tools.compare import compare_scored_pairs
+from eval_tools.precomputed import read_scored_pairs
+
+DETAILS = """\
+For scores computed elsewhere: no images and no models are needed. A file holds one pair
+per row: similarity (or distance), is_genuine (1 or 0) and a column for each quality
+method, its pair quality NAME or NAME_a and NAME_b of the two faces. With identity_a and
+identity_b, confidence bands and significance resample people, else pairs. In .npz files
+the columns are arrays.
+
+  igfiqa-eval erc scores.csv --fmr 1e-3 --protocol fixed crfiqa fixed-all"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "erc", run, "Draw error-versus-reject curves of scored pairs.", DETAILS)
+    parser.add_argument(
+        "pairs", nargs="+", metavar="[NAME=]FILE", help=".csv, .tsv or .npz: a set of pairs each"
+    )
+    add_on_bad(parser)
+    add_curves(parser)
+    add_output(parser, "erc_results")
+
+
+def run(options: argparse.Namespace) -> None:
+    settings = arguments.settings(options)
+    pairs = named(
+        options.pairs,
+        lambda path: read_scored_pairs(path, pair_quality=settings.pair_quality, on_bad=settings.on_bad),
+    )
+    comparison = compare_scored_pairs(pairs, settings, description=description(options, settings))
+    show_and_write(comparison, options.output)

@@ -1,0 +1,71 @@
+"""``igfiqa-eval ijb``: the 1:1 protocol of IJB-B and IJB-C."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from eval_tools.cli import arguments
+from eval_tools.cli.arguments import (
+    Commands,
+    add_curves,
+    add_on_bad,
+    add_output,
+    add_quality,
+    add_recogniser,
+    add_running,
+    command,
+    named,
+)
+from eval_tools.cli.showing import description, show_and_write
+from eval_tools.compare import compare
+from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TAR_FMRS, read_ijb
+
+STYLES = {"arcface_torch": ARCFACE_TORCH, "crfiqa": CRFIQA}
+
+DETAILS = """\
+Folders in insightface's layout: loose_crop/*.jpg and the three files of meta/. Faces are
+aligned by their landmarks, the images of a template are joined, and templates are
+compared: true accept rate (TAR) at false match rates from 1e-6 to 0.1 and, with quality
+methods, error-versus-reject curves, where a template is as good as its worst image.
+IJB-C takes its time (469,375 images); an interrupted run goes on.
+
+  igfiqa-eval ijb data/IJBC --recogniser w600k_r50.onnx --quality quality.onnx norm"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "ijb", run, "Run the 1:1 protocol of IJB-B and IJB-C.", DETAILS)
+    parser.add_argument("test_sets", nargs="+", metavar="[NAME=]FOLDER", help="IJB-B or IJB-C")
+    add_on_bad(parser)
+    add_recogniser(parser)
+    add_quality(parser, required=False)
+    parser.add_argument(
+        "--style",
+        choices=STYLES,
+        default="arcface_torch",
+        help="of templates: sum with the mirror image, times the detector's score (arcface_torch), or the "
+        "mirror image side by side and no detector score (crfiqa)",
+    )
+    parser.add_argument(
+        "--far", nargs="+", type=float, default=list(TAR_FMRS), help="false match rates of the TAR table"
+    )
+    add_curves(parser)
+    add_running(parser)
+    add_output(parser, "ijb_results")
+
+
+def run(options: argparse.Namespace) -> None:
+    style = STYLES[options.style]
+    settings = replace(
+        arguments.settings(options), flip=style.flip, tar_fmrs=tuple(dict.fromkeys(options.far))
+    )
+    sets = named(options.test_sets, lambda root: read_ijb(root, on_bad=options.on_bad, options=style))
+    comparison = compare(
+        sets,
+        arguments.recognisers(options),
+        arguments.qualities(options),
+        settings,
+        cache=arguments.cache_folder(options),
+        description=description(options, settings) | {"template style": options.style},
+    )
+    show_and_write(comparison, options.output)

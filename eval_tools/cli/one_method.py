@@ -1,0 +1,70 @@
+"""What ``calibrate`` and ``threshold`` share: one quality method on one reference set."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from eval_tools.calibration import GenuinePairs, genuine_pairs_at_fmr
+from eval_tools.cli import arguments
+from eval_tools.cli.arguments import (
+    add_flip,
+    add_on_bad,
+    add_quality,
+    add_recogniser,
+    add_running,
+    split_name,
+)
+from eval_tools.measure import Settings
+from eval_tools.models import open_quality, open_recogniser
+from eval_tools.scored_set import score_set
+from eval_tools.scores import FloatArray
+from eval_tools.test_sets import open_test_set
+
+
+@dataclass(frozen=True)
+class ScoredMethod:
+    """The scores [N] of a method on a reference set, and its genuine pairs if a recogniser was named."""
+
+    method: str
+    reference: str
+    scores: FloatArray
+    pairs: GenuinePairs | None
+
+
+def add_one_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("reference", metavar="[NAME=]SET", help="a test set, as for igfiqa-eval compare")
+    add_quality(parser, nargs=None)
+    add_recogniser(parser, nargs=None, required=False)
+    add_flip(parser)
+    parser.add_argument("--fmr", type=float, default=1e-3, help="FMR at which false non-matches are counted")
+    add_on_bad(parser)
+    add_running(parser)
+
+
+def scored_method(options: argparse.Namespace) -> ScoredMethod:
+    """Apply the models to the reference set; a pair is as good as its worse face."""
+    reference, path = split_name(options.reference)
+    method, quality = split_name(options.quality)
+    recognisers = {}
+    if options.recogniser is not None:
+        name, model = split_name(options.recogniser)
+        recognisers[name] = open_recogniser(model, flip=options.flip != "none", threads=options.threads)
+    scored = score_set(
+        open_test_set(path, on_bad=options.on_bad),
+        recognisers,
+        {method: open_quality(quality, seed=options.seed, threads=options.threads)},
+        Settings(flip=options.flip, on_bad=options.on_bad),
+        cache=arguments.cache_folder(options),
+        title=reference,
+    )
+    for note in scored.test_set.notes:
+        print(f"{reference}: {note}")
+    recogniser, similarity = next(iter(scored.similarity.items()), ("", None))
+    scores = scored.quality(method, recogniser)
+    if similarity is None:
+        return ScoredMethod(method, reference, scores, None)
+    pair_quality = scored.test_set.pair_quality(scores)
+    is_genuine = scored.test_set.is_genuine
+    pairs = genuine_pairs_at_fmr(similarity, is_genuine, pair_quality, recogniser=recogniser, fmr=options.fmr)
+    return ScoredMethod(method, reference, scores, pairs)

@@ -1,0 +1,31 @@
+"""``igfiqa-eval report``: one self-contained page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eval_tools.cli.arguments import Commands, command
+from eval_tools.outputs import REPORT_FILE
+from eval_tools.results import Comparison
+
+DETAILS = """\
+Reads a folder that compare, ijb or erc wrote and makes one HTML file of it: interactive
+curves, tables, effective FMRs and counts, and the faces behind them. The page needs no
+network and no other file; send it as it is."""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "report", run, "Write the results as one page to look at.", DETAILS)
+    parser.add_argument("results", type=Path, metavar="FOLDER", help="the --output of compare, ijb or erc")
+    parser.add_argument(
+        "--output", type=Path, default=None, metavar="FILE", help=f"by default {REPORT_FILE} in that folder"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    from eval_tools.report import write_report  # needs the extra "report"
+
+    path = options.output or options.results / REPORT_FILE
+    write_report(Comparison.load(options.results), path)
+    print(f"wrote {path}")

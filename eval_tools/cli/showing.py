@@ -1,0 +1,63 @@
+"""What a command says at its end."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from eval_tools.measure import Settings
+from eval_tools.outputs import REPORT_FILE, tables, write_outputs
+from eval_tools.results import Comparison
+from eval_tools.tables import MARKS
+
+
+def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
+    """How a run was made, for its page."""
+    given = {name: getattr(options, name, None) for name in ("test_sets", "pairs", "recogniser", "quality")}
+    files = {name.replace("_", " "): _listed(value) for name, value in given.items() if value}
+    return {
+        **files,
+        "protocols": ", ".join(settings.protocols),
+        "target FMRs": ", ".join(f"{fmr:g}" for fmr in settings.fmrs),
+        "mirror image": settings.flip,
+        "pair quality": settings.pair_quality,
+        "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
+        "bad images and pairs": settings.on_bad,
+        "command": shlex.join(["igfiqa-eval", *sys.argv[1:]]),
+        "version": f"igfiqa-head {_version()}",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+def show_and_write(comparison: Comparison, folder: Path) -> None:
+    """Print the tables, and write the folder of the run."""
+    print_tables(comparison)
+    has_page = write_outputs(comparison, folder)
+    print(f"\nwrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
+    if not has_page:
+        print('for a page to look at: pip install "igfiqa-head[report]", then igfiqa-eval report', folder)
+
+
+def print_tables(comparison: Comparison) -> None:
+    styled = sys.stdout.isatty()
+    shown = tables(comparison)
+    for table in shown.values():
+        print(table.to_text(styled=styled), end="\n\n")
+    if any(cell.rank for table in shown.values() for row in table.cells for cell in row):
+        print(f"{MARKS['best']} best, {MARKS['second']} second of a column")
+
+
+def _listed(values: Sequence[str] | str) -> str:
+    return values if isinstance(values, str) else ", ".join(values)
+
+
+def _version() -> str:
+    try:
+        return version("igfiqa-head")
+    except PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,78 @@
+"""``igfiqa-eval threshold``: which score to ask for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eval_tools.cli.arguments import Commands, command
+from eval_tools.cli.one_method import ScoredMethod, add_one_method, scored_method
+from eval_tools.quality_threshold import (
+    QualityThreshold,
+    Survivors,
+    quality_threshold_for_discard,
+    quality_threshold_for_fnmr,
+)
+
+DETAILS = """\
+The lowest score that brings the false non-match rate of the remaining comparisons down
+to a wanted rate (--fnmr, needs a recogniser), or the highest that turns away no more than
+a wanted share of the images (--discard) or genuine pairs (--discard-pairs). Measured on a
+reference set; the table shows what other scores would do.
+
+  igfiqa-eval threshold reference.bin --quality quality.onnx --discard 0.05
+  igfiqa-eval threshold reference.bin --quality quality.onnx \\
+      --recogniser w600k_r50.onnx --fmr 1e-3 --fnmr 0.01 --output threshold.json"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "threshold", run, "Find the score to ask for.", DETAILS)
+    add_one_method(parser)
+    goal = parser.add_mutually_exclusive_group(required=True)
+    goal.add_argument("--fnmr", type=float, metavar="RATE", help="wanted false non-match rate")
+    goal.add_argument("--discard", type=float, metavar="SHARE", help="wanted share of images")
+    goal.add_argument("--discard-pairs", type=float, metavar="SHARE", help="wanted share of genuine pairs")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.discard is None and options.recogniser is None:
+        raise ValueError("error rates and pairs need a --recogniser; without one, ask for --discard SHARE")
+    found = _threshold(options, scored_method(options))
+    print(_table(found))
+    print(found.statement)
+    if options.output is not None:
+        found.save(options.output)
+        print(f"wrote {options.output}")
+
+
+def _threshold(options: argparse.Namespace, scored: ScoredMethod) -> QualityThreshold:
+    method, reference = scored.method, scored.reference
+    if options.fnmr is not None and scored.pairs is not None:
+        return quality_threshold_for_fnmr(
+            scored.scores, scored.pairs, options.fnmr, method=method, reference=reference
+        )
+    images, of_pairs = options.discard, options.discard_pairs
+    return quality_threshold_for_discard(
+        scored.scores,
+        of_pairs if images is None else images,
+        scored.pairs,
+        of="genuine pairs" if images is None else "images",
+        method=method,
+        reference=reference,
+    )
+
+
+def _table(found: QualityThreshold) -> str:
+    lines = [
+        f"{'percentile':>10}  {'score':>10}  {'images discarded':>16}  {'pairs discarded':>15}  {'FNMR':>7}"
+    ]
+    lines += [_line(f"{percentile}", row) for percentile, row in found.table.items()]
+    return "\n".join([*lines, _line("chosen", found.kept)])
+
+
+def _line(name: str, row: Survivors) -> str:
+    pairs = "-" if row.pair_discard is None else f"{100 * row.pair_discard:.1f} %"
+    fnmr = "-" if row.fnmr is None else f"{row.fnmr:.4f}"
+    images = f"{100 * row.image_discard:.1f} %"
+    return f"{name:>10}  {row.score:>10.4g}  {images:>16}  {pairs:>15}  {fnmr:>7}"

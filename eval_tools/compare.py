@@ -1,0 +1,166 @@
+"""Cross-model runs: M quality methods x K recognisers x S test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from eval_tools.galleries import extreme_faces, missed_pairs
+from eval_tools.measure import Settings, measure_curves, summarise
+from eval_tools.models import Quality, RandomQuality, Recogniser
+from eval_tools.precomputed import ScoredPairs
+from eval_tools.results import (
+    Comparison,
+    CurveKey,
+    Gallery,
+    MeasuredCurve,
+    QualityKey,
+    SetKey,
+    SignificanceKey,
+    VerificationSummary,
+)
+from eval_tools.scored_set import ScoredSet, score_set
+from eval_tools.scores import BoolArray, FloatArray, IntArray
+from eval_tools.significance import PairedComparison
+from eval_tools.test_sets import TestSet, VerificationSet
+
+GIVEN_SCORES = "given scores"
+
+
+def compare(
+    test_sets: Mapping[str, TestSet],
+    recognisers: Mapping[str, Recogniser],
+    qualities: Mapping[str, Quality],
+    settings: Settings | None = None,
+    *,
+    cache: Path | None = None,
+    progress: bool = True,
+    description: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Judge every quality method with every recogniser on every test set.
+
+    Args:
+        test_sets, recognisers, qualities: by the names under which they are reported. Without quality methods
+            only verification is measured.
+        settings: protocols, FMRs and the like; None for the defaults.
+        cache: folder in which embeddings and qualities are kept, None to keep nothing.
+        progress: show progress bars.
+        description: how it was run, for the report.
+
+    Raises:
+        ValueError: unreadable images (unless ``settings.on_bad`` excludes them), scores that do not fit a
+            set, or pairs that have no error rates; the message names the set.
+    """
+    results = _Results(settings or Settings(), progress)
+    for name, test_set in test_sets.items():
+        try:
+            scored = score_set(
+                test_set, recognisers, qualities, results.settings, cache=cache, progress=progress, title=name
+            )
+            results.add_scored_set(name, scored)
+            results.add_galleries(
+                name, scored, {m for m, q in qualities.items() if isinstance(q, RandomQuality)}
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return results.comparison(description)
+
+
+def compare_scored_pairs(
+    pairs: Mapping[str, ScoredPairs],
+    settings: Settings | None = None,
+    *,
+    progress: bool = True,
+    description: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Judge the quality methods of pairs that were scored elsewhere; arguments as for :func:`compare`."""
+    results = _Results(settings or Settings(), progress)
+    for name, given in pairs.items():
+        try:
+            results.add_pairs(
+                SetKey(name, GIVEN_SCORES),
+                given.similarity,
+                given.is_genuine,
+                given.quality,
+                given.pair_identities,
+                notes=given.notes,
+            )
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+    return results.comparison(description)
+
+
+class _Results:
+    """The growing results of a run."""
+
+    def __init__(self, settings: Settings, progress: bool) -> None:
+        self.settings, self._progress = settings, progress
+        self._curves: dict[CurveKey, MeasuredCurve] = {}
+        self._verification: dict[SetKey, VerificationSummary] = {}
+        self._quality: dict[QualityKey, FloatArray] = {}
+        self._significance: dict[SignificanceKey, tuple[PairedComparison, ...]] = {}
+        self._galleries: list[Gallery] = []
+
+    def comparison(self, description: Mapping[str, str] | None) -> Comparison:
+        return Comparison(
+            settings=dict(description or {}),
+            limit=self.settings.limit,
+            curves=self._curves,
+            verification=self._verification,
+            quality=self._quality,
+            significance=self._significance,
+            galleries=tuple(self._galleries),
+        )
+
+    def add_scored_set(self, name: str, scored: ScoredSet) -> None:
+        test_set = scored.test_set
+        for recogniser, similarity in scored.similarity.items():
+            qualities = {method: scored.quality(method, recogniser) for method in scored.methods}
+            for method, quality in qualities.items():
+                self._quality.setdefault(QualityKey(name, method), quality)
+            self.add_pairs(
+                SetKey(name, recogniser),
+                similarity,
+                test_set.is_genuine,
+                {m: test_set.pair_quality(q, self.settings.pair_quality) for m, q in qualities.items()},
+                test_set.pair_identities,
+                folds=test_set.folds,
+                n_images=len(test_set.images),
+                notes=test_set.notes,
+            )
+
+    def add_pairs(
+        self,
+        key: SetKey,
+        similarity: FloatArray,
+        is_genuine: BoolArray,
+        qualities: Mapping[str, FloatArray],
+        pair_identities: IntArray | None,
+        *,
+        folds: int | None = None,
+        n_images: int | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self._verification[key] = summarise(
+            similarity, is_genuine, folds=folds, fmrs=self.settings.tar_fmrs, n_images=n_images, notes=notes
+        )
+        measured = measure_curves(
+            similarity, is_genuine, qualities, pair_identities, self.settings, progress=self._progress
+        )
+        for (protocol, fmr, method), curve in measured.curves.items():
+            self._curves[CurveKey(key.test_set, key.recogniser, method, protocol, fmr)] = curve
+        for (protocol, fmr), comparisons in measured.significance.items():
+            self._significance[SignificanceKey(*key, protocol, fmr)] = comparisons
+
+    def add_galleries(self, name: str, scored: ScoredSet, left_out: set[str]) -> None:
+        """Faces and missed pairs of each method; the pairs are those of the first recogniser."""
+        test_set = scored.test_set
+        recogniser, similarity = next(iter(scored.similarity.items()))
+        threshold = self._verification[SetKey(name, recogniser)].operating_points[0].threshold
+        for method in (m for m in scored.methods if m not in left_out):
+            quality = scored.quality(method, recogniser)
+            self._galleries += extreme_faces(test_set.images, quality, method, name)
+            if isinstance(test_set, VerificationSet):
+                pair_quality = test_set.pair_quality(quality, self.settings.pair_quality)
+                title = f"{name}: {method} kept, {recogniser} missed"
+                self._galleries += missed_pairs(test_set, similarity, pair_quality, threshold, title)

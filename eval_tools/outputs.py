@@ -1,0 +1,139 @@
+"""The folder of a run: tables, figures, the page, and the results they are made from."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
+from eval_tools.results import Comparison, MeasuredCurve, VerificationSummary
+from eval_tools.tables import Table, area_table, verification_table
+from igfiqa_head.io.atomic import atomic_path
+
+FIGURE_SUFFIXES = (".png", ".pdf")
+FIGURES = "figures"
+REPORT_FILE = "report.html"
+
+
+def tables(comparison: Comparison) -> dict[str, Table]:
+    """Every table of a comparison, by the name of its files."""
+    areas = {f"erc_{protocol}": area_table(comparison, protocol) for protocol in comparison.names("protocol")}
+    return {"verification": verification_table(comparison), **areas}
+
+
+def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True) -> bool:
+    """Write everything a comparison gives; returns whether the page is part of it.
+
+    The page needs the extra ``report`` and is left out where that is not installed.
+    """
+    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    comparison.save(folder)
+    for name, table in tables(comparison).items():
+        write_text(folder / f"{name}.csv", table.to_csv())
+        write_text(folder / f"{name}.tex", table.to_latex())
+    write_text(folder / "results.json", json.dumps(summary(comparison), indent=2) + "\n")
+    drawings = dict(_figures(comparison))
+    for name, draw in tqdm(drawings.items(), desc="figures", disable=None if progress else True):
+        for suffix in FIGURE_SUFFIXES:
+            draw(folder / FIGURES / f"{name}{suffix}")
+    if not all(importlib.util.find_spec(package) for package in ("plotly", "jinja2")):
+        return False
+    from eval_tools.report import write_report
+
+    write_report(comparison, folder / REPORT_FILE)
+    return True
+
+
+def _figures(comparison: Comparison) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """(file name without suffix, function that draws to a path) of every figure."""
+    conditions = dict.fromkeys((key.recogniser, key.protocol, key.fmr) for key in comparison.curves)
+    for recogniser, protocol, fmr in conditions:
+        name = _file_name("erc", recogniser, protocol, f"{fmr:g}")
+        yield name, partial(plot_erc_panels, comparison, recogniser=recogniser, protocol=protocol, fmr=fmr)
+    for method in dict.fromkeys(key.method for key in comparison.quality):
+        quality = {key.test_set: q for key, q in comparison.quality.items() if key.method == method}
+        yield _file_name("quality", method), partial(plot_quality_histogram, quality, title=method)
+    for test_set in dict.fromkeys(key.test_set for key in comparison.verification):
+        of_set = {k.recogniser: s for k, s in comparison.verification.items() if k.test_set == test_set}
+        yield _file_name("det", test_set), partial(plot_det, of_set, title=test_set)
+        for recogniser, measured in of_set.items():
+            title = f"{recogniser} on {test_set}"
+            draw = partial(plot_similarity_histogram, measured, title=title)
+            yield _file_name("similarity", test_set, recogniser), draw
+
+
+def _file_name(*parts: str) -> str:
+    """A name made of letters, digits, points and dashes, whatever the parts hold."""
+    return "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts)
+
+
+def summary(comparison: Comparison) -> dict[str, Any]:
+    """The numbers as nested dictionaries for programs: sets > recognisers > verification and curves."""
+    content: dict[str, Any] = {}
+    for key, measured in comparison.verification.items():
+        content.setdefault(key.test_set, {})[key.recogniser] = _verification(measured) | {"erc": {}}
+    for curve_key, curve in comparison.curves.items():
+        protocols = content[curve_key.test_set][curve_key.recogniser]["erc"]
+        fmrs = protocols.setdefault(curve_key.protocol, {})
+        fmrs.setdefault(f"{curve_key.fmr:g}", {})[curve_key.method] = _curve(curve)
+    return {"settings": dict(comparison.settings), "limit": comparison.limit, "test_sets": content}
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _verification(measured: VerificationSummary) -> dict[str, Any]:
+    return {
+        "n_images": measured.n_images,
+        "n_genuine": measured.n_genuine,
+        "n_impostor": measured.n_impostor,
+        "accuracy": measured.accuracy,
+        "accuracy_std": measured.accuracy_std,
+        "eer": measured.eer,
+        "operating_points": [
+            {
+                "target_fmr": point.target_fmr,
+                "effective_fmr": point.fmr,
+                "threshold": point.threshold,
+                "tar": point.tar,
+                "fnmr": point.fnmr,
+                "resolved": point.resolved,
+            }
+            for point in measured.operating_points
+        ],
+        "notes": list(measured.notes),
+    }
+
+
+def _curve(measured: MeasuredCurve) -> dict[str, Any]:
+    curve, band = measured.curve, measured.band
+    return {
+        "area": _number(measured.area),
+        "area_interval": None if band is None else [_number(band.area_low), _number(band.area_high)],
+        "interval_level": None if band is None else band.level,
+        "resampled": None if band is None else band.unit,
+        "auc": _number(curve.auc),
+        "auc_best": _number(curve.auc_best),
+        "auc_random": _number(curve.auc_random),
+        "fnmr_at_0": _number(curve.error[0]),
+        "effective_fmr": _number(np.atleast_1d(curve.effective_fmr)[0]),
+        "threshold": _number(np.atleast_1d(curve.threshold)[0]),
+        "resolved": bool(curve.resolved),
+        "n_genuine": int(curve.n_genuine[0]),
+        "n_impostor": int(curve.n_impostor[0]),
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)

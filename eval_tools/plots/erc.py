@@ -1,0 +1,141 @@
+"""Error-versus-reject curves in one panel, and how a curve is drawn in any panel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
+from eval_tools.scores import FloatArray
+
+_DISCARDED = {"image": "images", "crfiqa": "pairs", "fixed-all": "pairs"}
+
+
+def plot_erc(
+    curves: Mapping[str, ErrorRejectionCurve],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    limit: float | None = None,
+    references: bool = True,
+) -> None:
+    """Draw error-versus-reject curves into one panel and write it as PNG or PDF.
+
+    The line above the panel gives protocol, effective FMR and numbers of pairs, the legend the areas; where
+    curves differ in their numbers of pairs, the legend gives these too.
+
+    Args:
+        curves: name -> curve, all of one protocol, error and target FMR.
+        path: ends in ``.png`` or ``.pdf``.
+        title: printed on top.
+        limit: right end of the discard axis, in (0, the curves' own end]; the areas are then partial areas.
+        references: also draw the random level and the theoretical best for every distinct starting error.
+
+    Raises:
+        ValueError: no curve, curves that cannot share axes, a limit out of range, or another suffix.
+    """
+    first = _first_of_comparable(curves)
+    counts = {name: _counts(curve) for name, curve in curves.items()}
+    same_counts = len(set(counts.values())) == 1
+    legend_columns = 2 if same_counts else 1
+    figure = Figure(figsize=(5.2, 3.8 + 0.17 * len(curves) / legend_columns), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel=discard_label(first), ylabel=error_label(first), xlim=(0, limit or first.end)
+    )
+    for index, (name, curve) in enumerate(curves.items()):
+        area = f"AUC {curve.auc:.4g}" if limit is None else f"pAUC {curve.pauc(limit):.4g}"
+        detail = area if same_counts else f"{area}; {counts[name]}"
+        draw_curve(axes, curve, index).set_label(f"{plain(name)} ({detail})")
+    if references:
+        _draw_references(axes, list(curves.values()))
+    axes.set_ylim(bottom=0)
+    tidy(axes)
+    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns)
+    shared_counts = _counts(first) if same_counts else ""
+    axes.set_title(_conditions(curves, shared_counts), fontsize=8, color="0.35")
+    if title:
+        figure.suptitle(plain(title), fontsize=11)
+    save(figure, path)
+
+
+def _first_of_comparable(curves: Mapping[str, ErrorRejectionCurve]) -> ErrorRejectionCurve:
+    if not curves:
+        raise ValueError("there is no curve to plot")
+    kinds = {(c.protocol, c.error_type, c.target_fmr, _fixed_threshold(c)) for c in curves.values()}
+    if len(kinds) > 1:
+        raise ValueError(
+            "curves in one panel must share protocol, error and target FMR (or threshold), got "
+            + "; ".join(sorted(map(str, kinds)))
+        )
+    return next(iter(curves.values()))
+
+
+def _fixed_threshold(curve: ErrorRejectionCurve) -> float | None:
+    """The threshold that was given, or None where a target FMR chose it."""
+    return None if curve.target_fmr is not None else float(np.max(curve.threshold))
+
+
+def draw_curve(axes: Axes, curve: ErrorRejectionCurve, index: int, linewidth: float = 1.4) -> Line2D:
+    """Draw one curve in the style of its place, ``index``, among the curves of a panel."""
+    (line,) = axes.plot(*_line(curve, curve.discard, curve.error))
+    line.set(color=colour_of(index), linestyle=line_style_of(index), linewidth=linewidth)
+    line.set_drawstyle(_drawstyle(curve))
+    return line
+
+
+def _line(
+    curve: ErrorRejectionCurve, discard: FloatArray, error: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """What to draw: a step curve holds its last rate up to the end."""
+    if not curve.is_step:
+        return discard, error
+    return np.append(discard, curve.end), np.append(error, error[-1])
+
+
+def _drawstyle(curve: ErrorRejectionCurve) -> Literal["steps-post", "default"]:
+    return "steps-post" if curve.is_step else "default"
+
+
+def _draw_references(axes: Axes, curves: Sequence[ErrorRejectionCurve]) -> None:
+    distinct = {(curve.error[0], curve.n_discardable): curve for curve in curves}
+    for index, curve in enumerate(distinct.values()):
+        random_label, best_label = ("random level", "theoretical best") if index == 0 else (None, None)
+        axes.axhline(curve.error[0], color="0.5", linestyle=":", linewidth=1.2, label=random_label)
+        best = _line(curve, *curve.best_curve())
+        (line,) = axes.plot(*best, color="0.5", linestyle="--", linewidth=1.2, label=best_label)
+        line.set_drawstyle(_drawstyle(curve))
+
+
+def discard_label(curve: ErrorRejectionCurve) -> str:
+    kind = "genuine pairs" if curve.error_type == "fnmr" else "impostor pairs"
+    return f"discarded fraction of {_DISCARDED.get(curve.protocol, kind)}"
+
+
+def error_label(curve: ErrorRejectionCurve) -> str:
+    if curve.target_fmr is None:
+        return f"{curve.error_type.upper()} at threshold {np.max(curve.threshold):.4g}"
+    return f"{curve.error_type.upper()} at FMR {curve.target_fmr:g}"
+
+
+def _counts(curve: ErrorRejectionCurve) -> str:
+    return f"{curve.n_genuine[0]:,} genuine, {curve.n_impostor[0]:,} impostor pairs"
+
+
+def effective_fmr_text(curves: Mapping[str, ErrorRejectionCurve]) -> str:
+    """The FMR in effect, or its range over the curves and their points."""
+    effective = np.concatenate([np.atleast_1d(curve.effective_fmr) for curve in curves.values()])
+    low, high = f"{np.nanmin(effective):.2g}", f"{np.nanmax(effective):.2g}"
+    return f"effective FMR {low}" + ("" if low == high else f" to {high}")
+
+
+def _conditions(curves: Mapping[str, ErrorRejectionCurve], counts: str) -> str:
+    fmr = effective_fmr_text(curves)
+    protocol = f"protocol {next(iter(curves.values())).protocol}"
+    return ", ".join(filter(None, (protocol, fmr, counts)))

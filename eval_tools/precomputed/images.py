@@ -1,0 +1,205 @@
+"""Embeddings and qualities of images that were computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval_tools.precomputed.files import CsvFile, read_name_scores, read_npz
+from eval_tools.precomputed.matching import AMBIGUOUS, match_names
+
+NAME_COLUMNS = ("name", "image", "path", "file", "filename")
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """What a file says of a test set's images.
+
+    Attributes:
+        values: [N, ...], NaN for the images in ``bad``.
+        bad: position of an image the file has no usable value for -> why.
+        notes: how the images were found, if not by equal names.
+    """
+
+    values: NDArray[np.floating]
+    bad: dict[int, str]
+    notes: tuple[str, ...]
+
+
+class _Precomputed:
+    """Rows of values [M, ...] by name, or by position where there are no names."""
+
+    def __init__(self, path: Path, names: Sequence[str] | None, values: NDArray[np.floating]) -> None:
+        self.path = path
+        self._conflicts: set[str] = set()
+        if names is not None:
+            names, values, self._conflicts = _distinct([_normal(name) for name in names], values)
+        self._names, self._values = names, values
+
+    def lookup(self, names: Sequence[str], on_bad: Literal["error", "exclude"] = "error") -> Lookup:
+        """Values for a test set's images.
+
+        Args:
+            names: [N] of the images; see :func:`eval_tools.precomputed.matching.match_names` for how they are
+                found. A file without names must hold N values, in the order of the images.
+            on_bad: an image without a value, with a NaN or infinite one, or with two different ones is an
+                "error", or listed for its exclusion ("exclude").
+
+        Raises:
+            ValueError: such an image and ``on_bad`` is "error", no usable image, or another number of values.
+        """
+        if on_bad not in ("error", "exclude"):
+            raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
+        positions, how = self._find(names)
+        values = np.full((len(names), *self._values.shape[1:]), np.nan, self._values.dtype)
+        values[positions >= 0] = self._values[positions[positions >= 0]]
+        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        bad = {row: self._reason(names[row], int(positions[row])) for row in np.flatnonzero(~finite).tolist()}
+        values[~finite] = np.nan
+        if bad and (on_bad == "error" or len(bad) == len(names)):
+            raise ValueError(
+                f"{self.path}: {bad[min(bad)]}; {len(bad)} of {len(names)} images have no usable value: add "
+                "the values, or leave some images out with on_bad='exclude'"
+            )
+        return Lookup(values, bad, () if how is None else (f"{self.path.name}: images were found by {how}.",))
+
+    def _find(self, names: Sequence[str]) -> tuple[NDArray[np.int64], str | None]:
+        if self._names is None:
+            if len(names) != len(self._values):
+                raise ValueError(
+                    f"{self.path} holds {len(self._values)} values without names, expected one for each of "
+                    f"the {len(names)} images in their order; or add the array 'names'"
+                )
+            return np.arange(len(names)), None
+        match = match_names([_normal(name) for name in names], self._names)
+        return match.positions, match.how
+
+    def _reason(self, name: str, position: int) -> str:
+        if position == AMBIGUOUS:
+            return f"several names fit image {name!r}"
+        if position < 0:
+            example = f", which has names such as {self._names[0]!r}" if self._names else ""
+            return f"there is no value for image {name!r}{example}"
+        if self._names is not None and self._names[position] in self._conflicts:
+            return f"image {self._names[position]!r} occurs twice with different values"
+        return f"the value of image {name!r} is NaN or infinite"
+
+
+def _normal(name: str) -> str:
+    return name.strip().replace("\\", "/")
+
+
+def _distinct(
+    names: list[str], values: NDArray[np.floating]
+) -> tuple[list[str], NDArray[np.floating], set[str]]:
+    """Names once each, their first values, and the names whose values differ, which become NaN.
+
+    CR-FIQA lists an image once for each of its pairs, in batches whose sums may be rounded differently.
+    """
+    first: dict[str, int] = {}
+    for position, name in enumerate(names):
+        first.setdefault(name, position)
+    if len(first) == len(names):
+        return names, values, set()
+    original = np.array([first[name] for name in names])
+    same = np.isclose(values, values[original], rtol=1e-4, atol=1e-6, equal_nan=True)
+    differing = np.flatnonzero(~same.reshape(len(names), -1).all(axis=1))
+    kept = values.copy()
+    kept[original[differing]] = np.nan
+    return list(first), kept[list(first.values())], {names[row] for row in differing}
+
+
+class PrecomputedEmbeddings(_Precomputed):
+    """Embeddings of images, from the arrays of a ``.npz`` file.
+
+    They are ``embeddings`` [N, D] or [N, V, D], V views of each image (upright, then mirrored), and ``names``
+    [N], without which the embeddings are in the order of the images.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Read the file.
+
+        Raises:
+            ValueError: not such a file, or arrays of other shapes.
+        """
+        path = Path(path)
+        arrays = read_npz(path)
+        embeddings = _required(path, arrays, "embeddings")
+        if embeddings.ndim == 2:
+            embeddings = embeddings[:, None]
+        if embeddings.ndim != 3 or 0 in embeddings.shape or embeddings.dtype.kind != "f":
+            raise ValueError(
+                f"{path}: embeddings must be floats [N, D] or [N, V, D], got {embeddings.dtype} "
+                f"{list(arrays['embeddings'].shape)}"
+            )
+        super().__init__(path, _names(path, arrays, len(embeddings)), embeddings)
+
+
+class PrecomputedQuality(_Precomputed):
+    """Qualities of images, higher is better, from
+
+    * ``.npz``: ``quality`` [N] and ``names`` [N], without which they are in the order of the images;
+    * ``.csv`` or ``.tsv``: a header with ``name`` and ``quality``;
+    * ``.txt``: lines "name score", as CR-FIQA's scripts write them.
+    """
+
+    def __init__(self, path: str | Path, column: str = "quality") -> None:
+        """Read the file.
+
+        Args:
+            path: the file.
+            column: array or column to take in place of ``quality``.
+
+        Raises:
+            ValueError: not such a file; the message names the line.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".npz":
+            arrays = read_npz(path)
+            quality = _required(path, arrays, column)
+            if quality.ndim != 1 or not quality.size or quality.dtype.kind not in "fiu":
+                raise ValueError(
+                    f"{path}: {column} must be numbers [N], got {quality.dtype} {list(quality.shape)}"
+                )
+            names = _names(path, arrays, len(quality))
+        else:
+            names, quality = _names_and_scores(path, column)
+        super().__init__(path, names, quality.astype(np.float64))
+
+
+def _names_and_scores(path: Path, column: str) -> tuple[list[str], NDArray[np.float64]]:
+    if path.suffix.lower() == ".txt":
+        if column != "quality":
+            raise ValueError(f"{path} holds lines 'name score' and no column {column!r}")
+        return read_name_scores(path)
+    file = CsvFile(path)
+    name = next((name for name in NAME_COLUMNS if name in file.header), None)
+    if name is None or column not in file.header or name == column:
+        raise ValueError(
+            f"{path} has the columns {', '.join(file.header)}; expected name and {column}, or give another "
+            f"column as in {path.name}:COLUMN"
+        )
+    table = file.read({name: "text", column: "number"})
+    return table.columns[name], table.columns[column]
+
+
+def _required(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name not in arrays:
+        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}, expected an array {name!r}")
+    return arrays[name]
+
+
+def _names(path: Path, arrays: Mapping[str, NDArray[Any]], count: int) -> list[str] | None:
+    if "names" not in arrays:
+        return None
+    names = arrays["names"]
+    if names.shape != (count,) or names.dtype.kind not in "USiu":
+        raise ValueError(f"{path}: names must be strings [{count}], got {names.dtype} {list(names.shape)}")
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8", "replace")
+    return [str(name) for name in names]

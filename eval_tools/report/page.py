@@ -1,0 +1,143 @@
+"""From a comparison to the page: tables, galleries and charts put into the template."""
+
+from __future__ import annotations
+
+import base64
+import os
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval_tools.report.charts import chart_data
+from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve
+from eval_tools.tables import Table, area_table, verification_table
+from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.images import encode_image
+
+PROTOCOLS = {
+    "fixed": "One threshold, chosen once on all impostor pairs; genuine pairs of low quality are discarded "
+    "(ISO/IEC 29794-1, NIST FATE). The default.",
+    "crfiqa": "At each of 20 discard fractions all pairs of low quality, genuine and impostor, are discarded "
+    "and the threshold is chosen anew on the rest (CR-FIQA). Most published AUC tables rest on this.",
+    "fixed-all": "One threshold, chosen once on all impostor pairs; genuine and impostor pairs are discarded "
+    "together.",
+    "image": "Images are discarded, the rest compared with each other, and the threshold is chosen anew "
+    "(SER-FIQ).",
+}
+
+
+def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
+    """Write a comparison as one HTML file, the charts' library and all pictures inside.
+
+    Curves are thinned for drawing: no point left out is off by more than 0.2 % of the curve's highest rate.
+    Tables hold the exact areas.
+
+    Args:
+        comparison: what to show.
+        path: the file, replaced as a whole.
+
+    Raises:
+        ValueError: the packages of the extra ``report`` are not installed.
+    """
+    template, plotly = _template(), _plotly()
+    page = template.render(
+        plotly=plotly,
+        data=chart_data(comparison),
+        areas=[_area_section(comparison, protocol) for protocol in comparison.names("protocol")],
+        limit=comparison.limit,
+        verification=verification_table(comparison),
+        curve_rows=[_curve_row(key, measured) for key, measured in comparison.curves.items()],
+        significance=comparison.significance,
+        galleries=[_gallery(gallery) for gallery in comparison.galleries],
+        settings=comparison.settings,
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _template() -> Any:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise _missing(error) from error
+    # Names and captions come from other people's files: everything is escaped unless it says otherwise.
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = files("eval_tools.report").joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(source)
+
+
+def _plotly() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise _missing(error) from error
+    return get_plotlyjs()
+
+
+def _missing(error: ImportError) -> ValueError:
+    return ValueError(f'the page needs {error.name}: pip install "igfiqa-head[report]"')
+
+
+def _area_section(comparison: Comparison, protocol: str) -> dict[str, Any]:
+    table = area_table(comparison, protocol)
+    bands = [m.band for key, m in comparison.curves.items() if key.protocol == protocol and m.band]
+    return {
+        "protocol": protocol,
+        "explanation": PROTOCOLS[protocol],
+        "table": table,
+        "interval": f"{100 * bands[0].level:g} % intervals from {bands[0].n_resamples} resamples"
+        if bands
+        else "",
+        "best": _best_methods(table),
+    }
+
+
+def _best_methods(table: Table) -> list[tuple[str, int]]:
+    """(method, number of columns in which it is best), the most successful one first."""
+    wins: dict[str, int] = {}
+    for (_, method), cells in zip(table.rows, table.cells, strict=True):
+        wins[method] = wins.get(method, 0) + sum(cell.rank == "best" for cell in cells)
+    return sorted(((m, n) for m, n in wins.items() if n), key=lambda item: -item[1])
+
+
+def _curve_row(key: CurveKey, measured: MeasuredCurve) -> dict[str, Any]:
+    curve, band = measured.curve, measured.band
+    thresholds, fmrs = np.atleast_1d(curve.threshold), np.atleast_1d(curve.effective_fmr)
+    return {
+        **key._asdict(),
+        "area": measured.area,
+        "interval": band,
+        "random": curve.auc_random,
+        "best": curve.auc_best,
+        "fnmr": float(curve.error[0]),
+        "threshold": _range(thresholds),
+        "effective_fmr": _range(fmrs),
+        "resolved": curve.resolved,
+        "n_genuine": int(curve.n_genuine[0]),
+        "n_impostor": int(curve.n_impostor[0]),
+    }
+
+
+def _range(values: NDArray[np.float64]) -> str:
+    low, high = f"{np.nanmin(values):.4g}", f"{np.nanmax(values):.4g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _gallery(gallery: Gallery) -> dict[str, Any]:
+    return {
+        "title": gallery.title,
+        "note": gallery.note,
+        "items": [
+            {"sources": [_data_uri(image) for image in item.images], "caption": item.caption}
+            for item in gallery.items
+        ],
+    }
+
+
+def _data_uri(image: NDArray[np.uint8]) -> str:
+    encoded = base64.b64encode(encode_image(image, ".jpg", quality=88)).decode("ascii")
+    return f"data:image/jpeg;base64,{encoded}"

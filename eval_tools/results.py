@@ -1,0 +1,216 @@
+"""What a cross-model run gives, and the folder it is kept in.
+
+A folder holds ``comparison.json`` (everything but arrays), ``arrays.npz`` (no pickle) and is all that the
+tables, the figures and the report are made of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.scores import FloatArray, IntArray
+from eval_tools.significance import Band, PairedComparison
+from eval_tools.verification import OperatingPoint
+from igfiqa_head.io.atomic import atomic_path
+
+JSON_FILE, ARRAYS_FILE = "comparison.json", "arrays.npz"
+
+
+class CurveKey(NamedTuple):
+    """What a curve was measured on and how; ``fmr`` is the target."""
+
+    test_set: str
+    recogniser: str
+    method: str
+    protocol: str
+    fmr: float
+
+
+class SetKey(NamedTuple):
+    test_set: str
+    recogniser: str
+
+
+class QualityKey(NamedTuple):
+    test_set: str
+    method: str
+
+
+class SignificanceKey(NamedTuple):
+    test_set: str
+    recogniser: str
+    protocol: str
+    fmr: float
+
+
+@dataclass(frozen=True)
+class MeasuredCurve:
+    """A curve, its area up to the run's limit, and its band if one was asked for."""
+
+    curve: ErrorRejectionCurve
+    area: float
+    band: Band | None
+
+
+@dataclass(frozen=True)
+class VerificationSummary:
+    """One recogniser on one test set.
+
+    Attributes:
+        n_images, n_genuine, n_impostor: what was compared; None images where only scores were given.
+        accuracy, accuracy_std: 10-fold accuracy, None for a set without folds.
+        eer: equal error rate.
+        operating_points: one for each target FMR.
+        det_fmr [T], det_fnmr [T]: the DET curve, thinned.
+        edges [B + 1], genuine [B], impostor [B]: histogram of the similarities.
+        notes: excluded images and pairs and the like, one sentence each.
+    """
+
+    n_images: int | None
+    n_genuine: int
+    n_impostor: int
+    accuracy: float | None
+    accuracy_std: float | None
+    eer: float
+    operating_points: tuple[OperatingPoint, ...]
+    det_fmr: FloatArray
+    det_fnmr: FloatArray
+    edges: FloatArray
+    genuine: IntArray
+    impostor: IntArray
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """One face or one pair of faces, RGB uint8 [H, W, 3] each, and what to say of it."""
+
+    images: tuple[NDArray[np.uint8], ...]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Faces worth looking at, such as the lowest scored ones of a set."""
+
+    title: str
+    note: str
+    items: tuple[GalleryItem, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """M quality methods x K recognisers x S test sets.
+
+    Attributes:
+        settings: how it was run, for people: name -> text.
+        limit: right end of the discard axis up to which areas are taken, None for each curve's own end.
+        curves, verification, quality, significance: what was measured; the quality [N] of every image.
+        galleries: faces to look at.
+    """
+
+    settings: Mapping[str, str]
+    limit: float | None
+    curves: Mapping[CurveKey, MeasuredCurve]
+    verification: Mapping[SetKey, VerificationSummary]
+    quality: Mapping[QualityKey, FloatArray]
+    significance: Mapping[SignificanceKey, tuple[PairedComparison, ...]]
+    galleries: tuple[Gallery, ...]
+
+    def names(self, field: str) -> list[str]:
+        """Names of the test sets, recognisers, methods or protocols in the order in which they were given."""
+        return list(dict.fromkeys(getattr(key, field) for key in self.curves))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the folder; each file is replaced atomically."""
+        arrays: dict[str, NDArray[Any]] = {}
+        document = _encode(self, arrays)
+        with atomic_path(Path(folder) / ARRAYS_FILE) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        with atomic_path(Path(folder) / JSON_FILE) as temporary:
+            temporary.write_text(json.dumps(document, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Comparison:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: no results in the folder, or damaged ones.
+        """
+        paths = Path(folder) / JSON_FILE, Path(folder) / ARRAYS_FILE
+        if not all(path.is_file() for path in paths):
+            raise ValueError(
+                f"{folder} holds no results ({JSON_FILE} and {ARRAYS_FILE}): name the folder that "
+                "`igfiqa-eval compare --output` wrote"
+            )
+        try:
+            document = json.loads(paths[0].read_text(encoding="utf-8"))
+            with np.load(paths[1], allow_pickle=False) as arrays:
+                content = _decode(document, arrays)
+        except (ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+            raise ValueError(f"the results in {folder} are damaged: {error!r}") from error
+        if not isinstance(content, cls):
+            raise ValueError(f"{paths[0]} holds a {type(content).__name__}, expected a comparison")
+        return content
+
+
+_CLASSES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        Band,
+        Comparison,
+        CurveKey,
+        ErrorRejectionCurve,
+        Gallery,
+        GalleryItem,
+        MeasuredCurve,
+        OperatingPoint,
+        PairedComparison,
+        QualityKey,
+        SetKey,
+        SignificanceKey,
+        VerificationSummary,
+    )
+}
+
+
+def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """``value`` for JSON; arrays are put aside under the name that stands in their place."""
+    if isinstance(value, np.ndarray):
+        name = f"a{len(arrays)}"
+        arrays[name] = value
+        return {"array": name}
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _encode(getattr(value, f.name), arrays) for f in dataclasses.fields(value)}
+        return {"class": type(value).__name__, "fields": fields}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        fields = {name: _encode(item, arrays) for name, item in value._asdict().items()}
+        return {"class": type(value).__name__, "fields": fields}
+    if isinstance(value, Mapping):
+        return {"items": [[_encode(key, arrays), _encode(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return [_encode(item, arrays) for item in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item, arrays) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "array" in value:
+        return arrays[value["array"]]
+    if "items" in value:
+        return {_decode(key, arrays): _decode(item, arrays) for key, item in value["items"]}
+    return _CLASSES[value["class"]](**{name: _decode(item, arrays) for name, item in value["fields"].items()})

@@ -1,0 +1,136 @@
+"""What recognisers and quality methods say of a test set.
+
+Each image is decoded once, whatever the number of models, and what a model says of it is kept in a cache by
+content, so an interrupted run goes on and a longer one repeats nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval_tools.cache import apply_cached
+from eval_tools.measure import Settings
+from eval_tools.models import EmbeddingNorm, ImageFunction, Quality, RandomQuality, Recogniser
+from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality
+from eval_tools.scores import FloatArray
+from eval_tools.test_sets import TestSet
+
+_REASONS = 3  # of excluded images that are told
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """A test set, without the images that could not be used, and what the models say of it.
+
+    Attributes:
+        test_set: what is left of it.
+        similarity: recogniser -> similarity [P] of the pairs.
+        methods: names of the quality methods.
+        image_quality: method -> quality [N], for the methods that look at images alone.
+        norms: recogniser -> length [N] of the embeddings, the quality of the other methods.
+    """
+
+    test_set: TestSet
+    similarity: Mapping[str, FloatArray]
+    methods: Sequence[str]
+    image_quality: Mapping[str, FloatArray]
+    norms: Mapping[str, FloatArray]
+
+    def quality(self, method: str, recogniser: str) -> FloatArray:
+        """Quality [N] of the images; the embedding norm depends on the recogniser."""
+        return self.image_quality[method] if method in self.image_quality else self.norms[recogniser]
+
+
+def score_set(
+    test_set: TestSet,
+    recognisers: Mapping[str, Recogniser],
+    qualities: Mapping[str, Quality],
+    settings: Settings,
+    *,
+    cache: Path | None = None,
+    progress: bool = True,
+    title: str | None = None,
+) -> ScoredSet:
+    """Apply all models to a test set.
+
+    Args:
+        recognisers, qualities: by name; the embedding norm needs a recogniser.
+        settings: how embeddings are joined, and what to do about bad images.
+        cache, progress, title: see :func:`eval_tools.cache.apply_cached`.
+
+    Raises:
+        ValueError: a bad image (unless excluded), or models and files that do not fit the set.
+    """
+    if not recognisers and any(isinstance(model, EmbeddingNorm) for model in qualities.values()):
+        raise ValueError("the embedding norm is a recogniser's: name one")
+    models: dict[str, Recogniser | Quality] = {_recogniser(name): m for name, m in recognisers.items()}
+    models |= {_method(name): m for name, m in qualities.items()}
+    test_set, outputs = _apply(test_set, models, settings, cache, progress, title)
+    embeddings = {name: outputs[_recogniser(name)] for name in recognisers}
+    norm = EmbeddingNorm()
+    wants_norm = any(isinstance(model, EmbeddingNorm) for model in qualities.values())
+    return ScoredSet(
+        test_set=test_set,
+        similarity={n: test_set.similarity(e, settings.flip) for n, e in embeddings.items()},
+        methods=tuple(qualities),
+        image_quality={
+            name: np.asarray(outputs[_method(name)], np.float64)
+            for name, model in qualities.items()
+            if not isinstance(model, EmbeddingNorm)
+        },
+        norms={n: norm.score(e) for n, e in embeddings.items()} if wants_norm else {},
+    )
+
+
+def _recogniser(name: str) -> str:
+    return f"recogniser {name}"
+
+
+def _method(name: str) -> str:
+    return f"quality method {name}"
+
+
+def _apply(
+    test_set: TestSet,
+    models: Mapping[str, Recogniser | Quality],
+    settings: Settings,
+    cache: Path | None,
+    progress: bool,
+    title: str | None,
+) -> tuple[TestSet, dict[str, Any]]:
+    """The set without its bad images, and an array or chunked array of each model for the others."""
+    found = {
+        name: model.lookup(test_set.names, settings.on_bad)
+        for name, model in models.items()
+        if isinstance(model, PrecomputedEmbeddings | PrecomputedQuality)
+    }
+    computed, bad = apply_cached(
+        {name: model for name, model in models.items() if isinstance(model, ImageFunction)},
+        test_set.images,
+        cache,
+        on_bad=settings.on_bad,
+        names=test_set.names,
+        progress=progress,
+        title=title,
+    )
+    notes = [note for lookup in found.values() for note in lookup.notes]
+    for lookup in found.values():
+        bad |= lookup.bad
+    notes += [f"Excluded: {bad[index]}." for index in sorted(bad)[:_REASONS]]
+    rows = np.array(sorted(bad), np.int64)
+    kept = test_set.without_images(rows)
+    kept = dataclasses.replace(kept, notes=(*kept.notes, *notes))  # type: ignore[type-var]
+    outputs: dict[str, Any] = {name: array.without(rows) for name, array in computed.items()}
+    outputs |= {name: np.delete(lookup.values, rows, axis=0) for name, lookup in found.items()}
+    outputs |= {
+        name: model.score(len(kept.images))
+        for name, model in models.items()
+        if isinstance(model, RandomQuality)
+    }
+    return kept, outputs

@@ -1,0 +1,149 @@
+"""LFW's folder and pairs file, which XQLFW, CPLFW-like and many private sets share.
+
+A pairs file (http://vis-www.cs.umass.edu/lfw/README.txt) starts with the number of folds and of the genuine
+pairs in each fold, which has as many impostor pairs (``10 300``), or with the latter number alone. Then come
+lines ``NAME i j`` for genuine and ``NAME_A i NAME_B j`` for impostor pairs; image i of NAME is
+``NAME/NAME_0001.jpg``, the number in four digits.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+from eval_tools.test_sets.exclusions import Exclusions, OnBad
+from eval_tools.test_sets.images import SUFFIXES, image_names, is_inside
+from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, listed_set, read_text
+from eval_tools.test_sets.verification_set import VerificationSet
+
+_HEADER = re.compile(r"\s*([0-9]{1,9})(?:\s+([0-9]{1,9}))?\s*")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_COLUMNS = "'NAME i j' (genuine) or 'NAME_A i NAME_B j' (impostor)"
+
+
+def read_lfw_set(
+    pairs_path: PathLike, images: PathLike | None = None, *, on_bad: OnBad = "error"
+) -> VerificationSet:
+    """A test set from a pairs file in LFW's format and a folder of images.
+
+    Args:
+        pairs_path: the pairs file.
+        images: folder of ``NAME/NAME_0001.jpg`` (or another suffix); None looks for it beside the pairs file.
+        on_bad: what to do about lines that are malformed, repeat a pair or need an image that is not there.
+
+    Raises:
+        ValueError: not such a file, other numbers of pairs than its first line says, no folder of images, or,
+            with ``on_bad="error"``, a bad line.
+    """
+    exclusions = Exclusions(pairs_path, on_bad)
+    lines = io.StringIO(read_text(pairs_path), newline=None).read().split("\n")
+    folds, per_fold = _header(pairs_path, lines[0])
+    pairs = _pairs(lines, exclusions)
+    n_listed = sum(bool(line.strip()) for line in lines[1:])
+    _check_counts(pairs_path, pairs, n_listed, (folds or 1) * per_fold)
+    root = os.fspath(images) if images is not None else _find_images(Path(pairs_path), pairs)
+    return listed_set(pairs_path, root, pairs, partial(_locate, root, cache(_stems)), exclusions, folds)
+
+
+def is_pairs_file(path: PathLike) -> bool:
+    """Whether a file starts as a pairs file does."""
+    lines = [*first_lines(path, 2), "", ""]
+    return bool(_HEADER.fullmatch(lines[0])) and len(_fields(lines[1])) in (3, 4)
+
+
+def _header(path: PathLike, line: str) -> tuple[int | None, int]:
+    """(folds or None, genuine pairs in each fold)."""
+    match = _HEADER.fullmatch(line)
+    if not match:
+        raise ValueError(
+            f"{path}, line 1: expected the number of folds and of genuine pairs in each, such as '10 300', "
+            f"or the number of genuine pairs, got {line[:80]!r}"
+        )
+    first, second = match.groups()
+    if second is None:
+        return None, int(first)
+    return (int(first) if int(first) > 1 else None), int(second)
+
+
+def _pairs(lines: Sequence[str], exclusions: Exclusions) -> list[ListedPair]:
+    pairs = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            pairs.append(_parsed(number, _fields(line)))
+        except ValueError as error:
+            exclusions.add("malformed lines", f"line {number}: {error}, got {line[:80]!r}")
+    return pairs
+
+
+def _fields(line: str) -> list[str]:
+    """Columns are separated by tabs; names may then have spaces."""
+    fields = line.strip().split("\t") if "\t" in line.strip() else line.split()
+    return [field.strip() for field in fields]
+
+
+def _parsed(number: int, fields: list[str]) -> ListedPair:
+    if len(fields) not in (3, 4):
+        raise ValueError(f"expected {_COLUMNS}")
+    is_genuine = len(fields) == 3
+    names = (fields[0], fields[0 if is_genuine else 2])
+    stems = (_stem(names[0], fields[1]), _stem(names[1], fields[-1]))
+    return ListedPair(number, stems, is_genuine, names)
+
+
+def _stem(name: str, index: str) -> str:
+    """``NAME/NAME_0001``."""
+    if name in ("", ".", "..") or "/" in name or "\\" in name:
+        raise ValueError("expected the name of a folder")
+    if not _NUMBER.fullmatch(index):
+        raise ValueError(f"expected {_COLUMNS} with the numbers of images")
+    return f"{name}/{name}_{int(index):04d}"
+
+
+def _check_counts(path: PathLike, pairs: Sequence[ListedPair], n_listed: int, of_each_kind: int) -> None:
+    n_genuine = sum(pair.is_genuine for pair in pairs)
+    too_many = max(n_genuine, len(pairs) - n_genuine) > of_each_kind
+    if n_listed != 2 * of_each_kind or too_many:
+        raise ValueError(
+            f"{path}: its first line announces {of_each_kind} genuine and {of_each_kind} impostor pairs, but "
+            f"{n_listed} lines follow, of them {n_genuine} genuine and {len(pairs) - n_genuine} impostor: "
+            "is the file cut, or the first line another file's?"
+        )
+
+
+def _find_images(pairs_path: Path, pairs: Sequence[ListedPair]) -> str:
+    """The folder of images: that of the pairs file, or one in it."""
+    folder = pairs_path.parent
+    names = [name for pair in pairs[:100] for name in pair.identities or ()]
+    candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    found = [path for path in candidates if any(os.path.isdir(path / name) for name in names)]
+    if len(found) != 1:
+        received = f"found {', '.join(map(str, found))}" if found else f"found none in {folder}"
+        raise ValueError(
+            f"{pairs_path} needs one folder of images NAME/NAME_0001.jpg beside it, {received}: keep one "
+            "there, or pass it to read_lfw_set as images"
+        )
+    return str(found[0])
+
+
+def _stems(root: str, name: str) -> dict[str, str]:
+    """File name of each image of an identity by its stem."""
+    folder = os.path.join(root, name)
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {folder}")
+    if not is_inside(folder, root):
+        raise ValueError(f"{folder} is a link that leads out of {root}: copy the folder instead")
+    return {os.path.splitext(file)[0]: file for file in image_names(folder, root)}
+
+
+def _locate(root: str, stems: Callable[[str, str], dict[str, str]], image: str) -> str:
+    name, _, stem = image.partition("/")
+    file = stems(root, name).get(stem)
+    if file is None:
+        raise ValueError(f"there is no image {os.path.join(root, image)} ({', '.join(SUFFIXES)})")
+    return f"{name}/{file}"

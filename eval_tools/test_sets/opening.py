@@ -1,0 +1,122 @@
+"""Opening a test set of any kind, which is found by its content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eval_tools.test_sets.csv_pairs import is_pair_csv, read_csv_set
+from eval_tools.test_sets.exclusions import OnBad, check_on_bad
+from eval_tools.test_sets.images import image_names, visible
+from eval_tools.test_sets.insightface_bin import read_bin_set
+from eval_tools.test_sets.interface import TestSet
+from eval_tools.test_sets.labelled import read_folder_set, read_record_set
+from eval_tools.test_sets.lfw import is_pairs_file, read_lfw_set
+from eval_tools.test_sets.pair_list import PathLike
+from eval_tools.test_sets.pairing import MAX_PAIRS
+from igfiqa_head.io.recordio import MAGIC_BYTES
+
+LAYOUTS = """
+- insightface's verification set, a .bin file
+- LFW, XQLFW and the like: a pairs file ('10 300', then 'NAME i j' and 'NAME_A i NAME_B j') beside a folder
+  of NAME/NAME_0001.jpg; name the pairs file or the folder that it lies in
+- a CSV file with the columns image_a,image_b,is_genuine and, if known, identity_a,identity_b
+- RecordIO: a .rec file and its .idx; all pairs
+- a folder with one sub-folder of images for each identity; all pairs
+- IJB-B or IJB-C: the folder with loose_crop and meta"""
+_PICKLE_PROTOCOL = b"\x80"
+_IJB_FILES = ("meta/*_face_tid_mid.txt", "IJB[BC]/meta/*_face_tid_mid.txt")
+
+
+def open_test_set(
+    path: PathLike, *, on_bad: OnBad = "error", max_pairs: int = MAX_PAIRS, seed: int = 0
+) -> TestSet:
+    """Open a test set: a file, or a folder with one file that lists pairs, with records or with images.
+
+    A folder with a pairs file and sub-folders of images is that list of pairs, not all pairs of its images.
+
+    Args:
+        path: the file or folder.
+        on_bad: "error" stops with the first bad line, missing image or repeated pair; "exclude" leaves them
+            out and counts them in the set's notes.
+        max_pairs, seed: where all pairs are compared and there are more, a sample of the impostor pairs is.
+
+    Raises:
+        ValueError: no test set is found, or several are, or it is damaged.
+    """
+    check_on_bad(on_bad)
+    place = Path(path)
+    if not place.is_dir():
+        return _open_file(place, on_bad, max_pairs, seed)
+    if any(any(place.glob(pattern)) for pattern in _IJB_FILES):
+        return _read_ijb(place, on_bad)
+    files = _test_set_files(place)
+    if len(files) == 1:
+        return _open_file(files[0], on_bad, max_pairs, seed)
+    if files or not _has_identities(place):
+        raise ValueError(_not_one(place, files))
+    return read_folder_set(place, on_bad=on_bad, max_pairs=max_pairs, seed=seed)
+
+
+def _open_file(path: Path, on_bad: OnBad, max_pairs: int, seed: int) -> TestSet:
+    if not path.is_file():
+        raise ValueError(f"there is no file or folder {path}")
+    kind = _kind(path)
+    if kind == "bin":
+        return read_bin_set(path, on_bad=on_bad)
+    if kind == "csv":
+        return read_csv_set(path, on_bad=on_bad)
+    if kind == "pairs":
+        return read_lfw_set(path, on_bad=on_bad)
+    if kind == "rec":
+        return read_record_set(path, max_pairs=max_pairs, seed=seed)
+    raise ValueError(f"{path} is no test set; expected one of{LAYOUTS}")
+
+
+def _read_ijb(root: Path, on_bad: OnBad) -> TestSet:
+    from eval_tools.ijb import read_ijb  # it builds on this package
+
+    return read_ijb(root, on_bad=on_bad)
+
+
+def _kind(path: Path) -> str | None:
+    """Kind of a file by its content or, so that its reader says what is wrong with it, by its suffix."""
+    with open(path, "rb") as file:
+        start = file.read(len(MAGIC_BYTES))
+    if start == MAGIC_BYTES:
+        return "rec"
+    if is_pairs_file(path):
+        return "pairs"
+    if is_pair_csv(path):
+        return "csv"
+    if start.startswith(_PICKLE_PROTOCOL):
+        return "bin"
+    return {".rec": "rec", ".bin": "bin", ".csv": "csv", ".txt": "pairs"}.get(path.suffix.lower())
+
+
+def _test_set_files(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return [path for path in files if _is_test_set(path)]
+
+
+def _is_test_set(path: Path) -> bool:
+    """Damaged lists count by their name, or else all pairs would silently be compared instead."""
+    suffix, named_pairs = path.suffix.lower(), "pairs" in path.stem.lower()
+    if suffix == ".txt":
+        return named_pairs or is_pairs_file(path)
+    if suffix == ".csv":
+        return named_pairs or is_pair_csv(path)
+    return suffix in (".rec", ".bin")
+
+
+def _has_identities(folder: Path) -> bool:
+    root = str(folder)
+    return any(entry.is_dir() and image_names(entry.path, root) for entry in visible(root, root))
+
+
+def _not_one(folder: Path, files: list[Path]) -> str:
+    if files:
+        names = ", ".join(path.name for path in files)
+        return f"{folder} holds several test sets ({names}): name one of the files"
+    found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+    return f"{folder} holds no test set; found {shown or 'nothing'}, expected one of{LAYOUTS}"

@@ -1,0 +1,229 @@
+"""``igfiqa-eval`` from arguments to files, on small sets that the tests make."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eval_tools.cli import main
+from eval_tools.results import Comparison
+from igfiqa_head.calibration import Calibration
+from tests.eval_tools.faces import SIZE, write_pair_set, write_people
+from tests.onnx_models import write_model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_pair_set(folder / "pairs.bin")
+    write_model(folder / "recogniser.onnx", size=SIZE)
+    write_model(folder / "quality.onnx", {"quality": 1}, size=SIZE)
+    write_people(folder / "people")
+    return folder
+
+
+@pytest.fixture
+def here(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to write to, with the models beside it."""
+    for path in models.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def run(text: str) -> int:
+    return main(text.split())
+
+
+COMPARE = (
+    "compare pairs.bin all=people --recogniser fr=recogniser.onnx "
+    "--quality q=quality.onnx norm random --fmr 0.1"
+)
+
+
+def test_compare_writes_tables_figures_and_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"{COMPARE} --degrade 0.4 --bootstrap 40 --output results") == 0
+    printed = capsys.readouterr().out
+    assert "protocol fixed" in printed
+    assert "protocol crfiqa" in printed
+    assert "all (40 % degraded)" in printed
+    names = {
+        str(path.relative_to(here / "results")) for path in (here / "results").rglob("*") if path.is_file()
+    }
+    for expected in (
+        "results.json",
+        "erc_fixed.csv",
+        "erc_crfiqa.tex",
+        "verification.csv",
+        "figures/erc_fr_fixed_0.1.png",
+        "figures/erc_fr_fixed_0.1.pdf",
+        "figures/quality_q.png",
+        "figures/det_pairs.png",
+        "figures/similarity_pairs_fr.pdf",
+        "report.html",
+    ):
+        assert expected in names, sorted(names)
+    comparison = Comparison.load(here / "results")
+    assert comparison.names("method") == ["q", "norm", "random"]
+    units = {m.band.unit for k, m in comparison.curves.items() if k.test_set == "all" and m.band}
+    assert units == {"identities"}
+    assert {m.band.unit for k, m in comparison.curves.items() if k.test_set == "pairs" and m.band} == {
+        "pairs"
+    }
+
+
+def test_the_files_agree_with_each_other(here: Path) -> None:
+    assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
+    document = json.loads((here / "results/results.json").read_text())
+    with open(here / "results/erc_fixed.csv", newline="") as file:
+        rows = {row["quality"]: row for row in csv.DictReader(file)}
+    for method, curve in document["test_sets"]["pairs"]["fr"]["erc"]["fixed"]["0.1"].items():
+        assert float(rows[method]["pairs FMR 0.1"]) == curve["area"]
+
+
+def test_a_second_run_computes_nothing_anew(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(f"{COMPARE} --bootstrap 0 --output first") == 0
+    calls = []
+    monkeypatch.setattr("eval_tools.models.OnnxRecogniser.__call__", lambda *_: calls.append("recogniser"))
+    monkeypatch.setattr("eval_tools.models.OnnxQuality.__call__", lambda *_: calls.append("quality"))
+    assert run(f"{COMPARE} --bootstrap 0 --output second") == 0
+    assert not calls
+    first, second = (json.loads((here / name / "results.json").read_text()) for name in ("first", "second"))
+    assert first["test_sets"] == second["test_sets"]
+
+
+def test_verify(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("verify pairs.bin people --recogniser recogniser.onnx --fmr 0.1 --output results") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["recogniser", "accuracy", "EER", "TAR@0.1", "EER", "TAR@0.1"]
+    measured = json.loads((here / "results/results.json").read_text())["test_sets"]
+    assert measured["people"]["recogniser"]["accuracy"] is None  # all pairs have no folds
+    assert measured["pairs"]["recogniser"]["accuracy"] > 0.8
+    assert measured["people"]["recogniser"]["n_genuine"] == 6 * 4 * 3 // 2
+
+
+def test_erc_of_scored_pairs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    genuine = np.arange(400) % 2 == 0
+    quality = rng.random((400, 2))
+    similarity = np.where(genuine, quality.min(axis=1), 0.2 * rng.random(400))
+    rows = ["similarity,is_genuine,good_a,good_b,noise"]
+    rows += [
+        f"{s},{int(g)},{a},{b},{n}"
+        for s, g, (a, b), n in zip(similarity, genuine, quality, rng.random(400), strict=True)
+    ]
+    (here / "scores.csv").write_text("\n".join(rows))
+    assert run("erc scores.csv --fmr 0.05 --bootstrap 40 --output results") == 0
+    areas = json.loads((here / "results/results.json").read_text())["test_sets"]["scores"]["given scores"][
+        "erc"
+    ]
+    good, noise = areas["fixed"]["0.05"]["good"], areas["fixed"]["0.05"]["noise"]
+    assert good["area"] == pytest.approx(good["auc_best"])
+    assert good["area"] < 0.7 * noise["area"]
+    assert "good" in capsys.readouterr().out
+
+
+def test_report_of_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
+    (here / "results/report.html").unlink()
+    assert run("report results --output page.html") == 0
+    assert "page.html" in capsys.readouterr().out
+    assert "<html" in (here / "page.html").read_text(encoding="utf-8")
+
+
+def test_calibrate(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "calibrate people --quality quality.onnx --recogniser recogniser.onnx --fmr 0.1 --output c.json"
+    assert run(command) == 0
+    calibration = Calibration.load(here / "c.json")
+    assert calibration.method == "quality"
+    assert calibration.reference == "people"
+    assert calibration.fnmr is not None
+    assert "expected FNMR" in capsys.readouterr().out
+
+
+def test_calibrate_without_a_recogniser_gives_percentages(here: Path) -> None:
+    assert run("calibrate people --quality sharpness --output c.json") == 0
+    assert Calibration.load(here / "c.json").fnmr is None
+
+
+def test_threshold(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("threshold people --quality quality.onnx --discard 0.25 --output t.json") == 0
+    document = json.loads((here / "t.json").read_text())
+    assert document["kept"]["n_images_left"] == 18
+    assert "25.0 %" in capsys.readouterr().out
+
+
+def test_threshold_for_an_error_rate_needs_a_recogniser(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("threshold people --quality quality.onnx --fnmr 0.01") == 2
+    assert "--recogniser" in capsys.readouterr().err
+
+
+def _truncated(here: Path) -> str:
+    content = (here / "pairs.bin").read_bytes()
+    (here / "cut.bin").write_bytes(content[: len(content) // 2])
+    return "cut.bin"
+
+
+def _code(here: Path) -> str:
+    (here / "evil.bin").write_bytes(b"cos\nsystem\n(S'touch ran'\ntR.")
+    return "evil.bin"
+
+
+def _one_kind(here: Path) -> str:
+    write_people(here / "alone", n_people=1)
+    return "alone"
+
+
+def _wrong_count(here: Path) -> str:
+    (here / "people/pairs.txt").write_text("1 2\nperson_0 0 1\nperson_0 0 person_1 1\n")
+    return "people"
+
+
+@pytest.mark.parametrize("broken", [_truncated, _code, _one_kind, lambda here: "no_such.bin"])
+def test_a_broken_set_gives_one_error(here: Path, capsys: pytest.CaptureFixture[str], broken) -> None:
+    name = broken(here)
+    assert run(f"verify {name} --recogniser recogniser.onnx") == 2
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert errors[-1].startswith("igfiqa-eval: error: ") or "igfiqa-eval: error:" in "\n".join(errors)
+    assert name.split(".")[0] in "\n".join(errors)
+    assert not (here / "ran").exists()
+    assert not (here / "verification_results").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "verify pairs.bin --recogniser no_such.onnx",
+        "verify pairs.bin --recogniser quality.onnx",
+        "verify pairs.bin pairs.bin --recogniser recogniser.onnx",
+        "verify pairs.bin --recogniser recogniser.onnx --fmr 2",
+        "compare pairs.bin --recogniser recogniser.onnx --quality recogniser.onnx",
+        "compare pairs.bin --recogniser recogniser.onnx --quality sharpnes",
+        "compare pairs.bin --recogniser recogniser.onnx --quality norm --limit 3",
+        "compare pairs.bin --recogniser recogniser.onnx --quality norm --degrade 3",
+        "report people",
+        "erc quality.onnx",
+    ],
+)
+def test_bad_arguments_give_one_error(here: Path, capsys: pytest.CaptureFixture[str], arguments: str) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.count("error:") == 1
+
+
+def test_unreadable_images_stop_or_are_counted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_people(here / "some")
+    (here / "some/person_0/0.png").write_bytes(b"no image")
+    assert run("verify some --recogniser recogniser.onnx --output results") == 2
+    assert "person_0/0.png" in capsys.readouterr().err
+    assert run("verify some --recogniser recogniser.onnx --output results --on-bad exclude") == 0
+    assert "1 of 24 images" in capsys.readouterr().out
+    measured = json.loads((here / "results/results.json").read_text())["test_sets"]["some"]["recogniser"]
+    assert measured["n_images"] == 23
+    assert measured["n_genuine"] == 6 * 4 * 3 // 2 - 3

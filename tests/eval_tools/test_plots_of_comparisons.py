@@ -1,0 +1,138 @@
+"""Figures of whole comparisons: panels of curves, histograms and DET curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
+from eval_tools.plots.histograms import quality_densities
+from eval_tools.results import Comparison, VerificationSummary
+from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return simulated_comparison(n_pairs=400)
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Every figure that is saved, as it was."""
+    seen: list[Figure] = []
+    original = Figure.savefig
+
+    def savefig(figure: Figure, *args: object, **kwargs: object) -> None:
+        seen.append(figure)
+        original(figure, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return seen
+
+
+def _colours(path: Path) -> set[str]:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return {"#{:02X}{:02X}{:02X}".format(*bgr[::-1]) for bgr in np.unique(image.reshape(-1, 3), axis=0)}
+
+
+def _panels(comparison: Comparison, path: Path, **options: object) -> None:
+    chosen = {"recogniser": RECOGNISERS[0], "protocol": "fixed", "fmr": FMRS[0]} | options
+    plot_erc_panels(comparison, path, **chosen)  # type: ignore[arg-type]
+
+
+def test_a_panel_for_each_set_with_each_methods_curve(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    _panels(comparison, tmp_path / "a.png")
+    (figure,) = figures
+    assert [axes.get_title() for axes in figure.axes] == list(SETS)
+    for axes, test_set in zip(figure.axes, SETS, strict=True):
+        for line, method in zip(axes.lines, METHODS, strict=True):
+            curve = comparison.curves[test_set, RECOGNISERS[0], method, "fixed", FMRS[0]].curve  # type: ignore[index]
+            np.testing.assert_array_equal(line.get_ydata()[: curve.error.size], curve.error)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(METHODS)
+    assert {"#0072B2", "#D55E00"} <= _colours(tmp_path / "a.png")
+
+
+def test_nothing_on_a_panel_figure_lies_on_something_else(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    _panels(comparison, tmp_path / "a.png")
+    figure = figures[0]
+    legend = figure.legends[0].get_window_extent()
+    for axes in figure.axes:
+        for text in (axes.xaxis.label, axes.title, *axes.get_xticklabels()):
+            assert not legend.overlaps(text.get_window_extent()), text.get_text()
+
+
+def test_bands_and_a_logarithmic_axis(comparison: Comparison, tmp_path: Path, figures: list[Figure]) -> None:
+    _panels(comparison, tmp_path / "a.png")
+    _panels(comparison, tmp_path / "b.pdf", bands=False, log=True)
+    with_bands, without = figures
+    assert with_bands.axes[0].collections
+    assert not without.axes[0].collections
+    assert without.axes[1].get_yscale() == "log"  # the easy set may have no error at all
+    assert (tmp_path / "b.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_unknown_curves_name_the_known_ones(comparison: Comparison, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=RECOGNISERS[0]):
+        _panels(comparison, tmp_path / "a.png", recogniser="nobody")
+
+
+def test_quality_histograms_are_normalised_together() -> None:
+    edges, densities = quality_densities({"a": np.array([2.0, 4.0, np.nan]), "b": np.array([6.0, 10.0])})
+    assert edges[[0, -1]].tolist() == [0, 1]
+    width = edges[1]
+    for density in densities.values():
+        assert density.sum() * width == pytest.approx(1)
+    assert np.flatnonzero(densities["a"]).tolist() == [0, 12]
+    assert np.flatnonzero(densities["b"]).tolist() == [25, 49]
+
+
+def test_quality_histogram_of_equal_scores_and_of_none(tmp_path: Path) -> None:
+    plot_quality_histogram({"a": np.ones(5)}, tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no finite quality"):
+        plot_quality_histogram({"a": np.array([np.nan])}, tmp_path / "b.png")
+    assert not (tmp_path / "b.png").exists()
+
+
+def _summary(comparison: Comparison) -> VerificationSummary:
+    return comparison.verification[SETS[0], RECOGNISERS[0]]  # type: ignore[index]
+
+
+def test_det_begins_where_the_pairs_resolve_it(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    summary = _summary(comparison)
+    plot_det({"one": summary, "$two_": summary}, tmp_path / "a.png")
+    axes = figures[0].axes[0]
+    assert axes.get_xlim()[0] == pytest.approx(1 / summary.n_impostor)
+    assert axes.get_ylim()[0] == pytest.approx(1 / summary.n_genuine)
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    with pytest.raises(ValueError, match="DET"):
+        plot_det({}, tmp_path / "b.png")
+
+
+def test_similarity_histograms_show_shares_and_thresholds(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    summary = _summary(comparison)
+    plot_similarity_histogram(summary, tmp_path / "a.pdf", title="a $hostile_ name")
+    lines = [line.get_xdata()[0] for line in figures[0].axes[0].lines]
+    for point in summary.operating_points:
+        assert any(x == pytest.approx(point.threshold) for x in lines)
+    with pytest.raises(ValueError, match=r"\.png or \.pdf"):
+        plot_similarity_histogram(summary, tmp_path / "a.svg")
+
+
+def test_an_empty_histogram_kind_is_drawn(comparison: Comparison, tmp_path: Path) -> None:
+    summary = dataclasses.replace(_summary(comparison), operating_points=())
+    plot_similarity_histogram(summary, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 1000

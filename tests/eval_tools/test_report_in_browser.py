@@ -1,0 +1,115 @@
+"""The page in headless Chromium: it draws, it can be worked with, and it asks nobody for anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from eval_tools.report import write_report
+from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Chromium with the page open."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.fail("this test needs Chromium and its driver: apt-get install chromium chromium-driver")
+    page = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(simulated_comparison(n_pairs=400), page)
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome.get(page.as_uri())
+    yield chrome
+    chrome.quit()
+
+
+def _lines(browser: webdriver.Chrome, panel: int = 0) -> int:
+    """Lines that are drawn in a panel of the curves."""
+    path = f"#erc > div:nth-child({panel + 1}) .scatterlayer .trace .js-line"
+    return sum(1 for line in browser.find_elements(By.CSS_SELECTOR, path) if line.get_attribute("d"))
+
+
+def _click(browser: webdriver.Chrome, selector: str) -> None:
+    browser.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def test_every_set_has_a_panel_with_every_method(browser: webdriver.Chrome) -> None:
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#erc > div .cartesianlayer .subplot")) == len(SETS)
+    for panel in range(len(SETS)):
+        assert _lines(browser, panel) >= len(METHODS) + 2  # and the random level and the best
+
+
+def test_a_method_is_toggled_in_all_panels(browser: webdriver.Chrome) -> None:
+    before = [_lines(browser, panel) for panel in range(len(SETS))]
+    _click(browser, f'input[data-method="{METHODS[0]}"]')
+    during = [_lines(browser, panel) for panel in range(len(SETS))]
+    assert all(few < many for few, many in zip(during, before, strict=True))
+    _click(browser, f'input[data-method="{METHODS[0]}"]')
+    assert [_lines(browser, panel) for panel in range(len(SETS))] == before
+
+
+def test_the_error_axis_becomes_logarithmic(browser: webdriver.Chrome) -> None:
+    def kind() -> str:
+        return browser.execute_script("return document.querySelector('#erc > div')._fullLayout.yaxis.type")
+
+    assert kind() == "linear"
+    _click(browser, "#log")
+    assert kind() == "log"
+    _click(browser, "#log")
+    assert kind() == "linear"
+
+
+def test_the_choices_change_the_curves(browser: webdriver.Chrome) -> None:
+    def first_curve() -> list[str]:
+        script = "return document.querySelector('#erc > div').data.find(t => t.name === arguments[0]).text"
+        return browser.execute_script(script, METHODS[0])
+
+    seen = [first_curve()]
+    for control, value in (("recogniser", RECOGNISERS[1]), ("protocol", "crfiqa"), ("fmr", f"{FMRS[1]:g}")):
+        Select(browser.find_element(By.ID, control)).select_by_value(value)
+        assert first_curve() not in seen
+        seen.append(first_curve())
+
+
+def test_other_charts_and_pictures_are_there(browser: webdriver.Chrome) -> None:
+    for grid in ("det", "histograms"):
+        assert browser.find_elements(By.CSS_SELECTOR, f"#{grid} > div .cartesianlayer .subplot")
+    Select(browser.find_element(By.ID, "test_set")).select_by_value(SETS[1])
+    script = "return [...document.images].every(image => image.complete && image.naturalWidth > 0)"
+    assert browser.find_elements(By.TAG_NAME, "img")
+    assert browser.execute_script(script)
+
+
+def test_it_fits_a_telephone(browser: webdriver.Chrome) -> None:
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    fits = "return document.documentElement.scrollWidth <= 400"
+    WebDriverWait(browser, 10).until(lambda chrome: chrome.execute_script(fits))  # charts follow the width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_no_error_was_logged_and_nothing_was_asked_for(browser: webdriver.Chrome) -> None:
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
+    events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
+    urls = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert urls
+    assert all(url.startswith(("file:", "data:", "blob:", "chrome:", "about:")) for url in urls), urls
+    assert len([url for url in urls if url.startswith("file:")]) == 1
+
+
+def test_the_page_is_one_file(tmp_path: Path) -> None:
+    write_report(simulated_comparison(n_pairs=200), tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

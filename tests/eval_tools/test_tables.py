@@ -1,0 +1,108 @@
+"""Tables: what is marked, what is written, and that hostile names stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from eval_tools.tables import Cell, Table, ranked_columns
+
+NAN = float("nan")
+
+
+def _table(values: list[list[float]], groups: list[str], higher: bool = False, **changes: object) -> Table:
+    cells = [[Cell("-" if np.isnan(v) else f"{v:.3f}", v) for v in row] for row in values]
+    content: dict[str, object] = {
+        "title": "areas",
+        "corner": ("recogniser", "quality"),
+        "columns": tuple((f"set {j // 2}", f"FMR {j % 2}") for j in range(len(values[0]))),
+        "rows": tuple((group, f"method {i}") for i, group in enumerate(groups)),
+        "cells": ranked_columns(cells, groups, [higher] * len(values[0])),
+        "notes": ("a note",),
+    }
+    return Table(**(content | changes))  # type: ignore[arg-type]
+
+
+def _ranks(table: Table) -> list[list[str]]:
+    return [[cell.rank for cell in row] for row in table.cells]
+
+
+def test_the_lowest_of_each_column_and_group_is_best() -> None:
+    table = _table([[0.3, 0.1], [0.2, 0.2], [0.1, 0.3], [0.9, 0.8], [0.8, 0.9]], ["a"] * 3 + ["b"] * 2)
+    assert _ranks(table) == [
+        ["", "best"],
+        ["second", "second"],
+        ["best", ""],
+        ["second", "best"],
+        ["best", "second"],
+    ]
+
+
+def test_the_highest_is_best_where_higher_is_better() -> None:
+    assert _ranks(_table([[0.3], [0.2], [0.9]], [""] * 3, higher=True)) == [["second"], [""], ["best"]]
+
+
+def test_numbers_that_are_printed_alike_rank_alike_and_nan_has_no_rank() -> None:
+    table = _table([[0.10001], [NAN], [0.10002], [0.2]], ["a"] * 4)
+    assert _ranks(table) == [["best"], [""], ["best"], ["second"]]
+
+
+def test_nothing_is_marked_where_there_is_no_choice() -> None:
+    assert _ranks(_table([[0.1], [NAN]], ["a", "a"])) == [[""], [""]]
+    assert _ranks(_table([[0.1], [0.1]], ["a", "a"])) == [[""], [""]]
+
+
+def test_text_is_aligned_and_marked() -> None:
+    table = _table([[0.3, 0.1, 0.5], [0.2, 0.2, 0.4]], ["arcface", "arcface"])
+    lines = table.to_text().splitlines()
+    assert lines[0] == "areas"
+    assert lines[-1] == "a note"
+    assert "arcface" in lines[3]
+    assert "arcface" not in lines[4]  # the group is named once
+    assert "0.200*" in lines[4]
+    assert "0.300'" in lines[3]
+    assert lines[3].index("0.300") == lines[4].index("0.200")
+    assert lines[1].split() == ["set", "0", "set", "1"]
+
+
+def test_styles_do_not_change_the_text() -> None:
+    table = _table([[0.3, 0.1], [0.2, 0.2]], ["a", "a"])
+    styled = table.to_text(styled=True)
+    assert "\x1b[1m0.200*\x1b[0m" in styled
+    for code in ("\x1b[1m", "\x1b[4m", "\x1b[0m"):
+        styled = styled.replace(code, "")
+    assert styled == table.to_text()
+
+
+def test_csv_has_full_precision_and_empty_cells_for_nan() -> None:
+    table = _table([[1 / 3, NAN]], ["a"])
+    rows = list(csv.reader(io.StringIO(table.to_csv())))
+    assert rows[0] == ["recogniser", "quality", "set 0 FMR 0", "set 0 FMR 1"]
+    assert float(rows[1][2]) == 1 / 3
+    assert rows[1][3] == ""
+
+
+def test_latex_marks_spans_and_escapes() -> None:
+    table = _table(
+        [[0.3, 0.1], [0.2, 0.2]],
+        ["r_50 & 100%", "r_50 & 100%"],
+        columns=(("lfw_dev", "FMR 0.001"), ("lfw_dev", "FMR 0.0001")),
+        title="areas",
+    )
+    text = table.to_latex()
+    assert r"\multicolumn{2}{c}{lfw\_dev}" in text
+    assert r"r\_50 \& 100\%" in text
+    assert r"\textbf{0.200}" in text
+    assert r"\underline{0.300}" in text
+    assert text.count(r"\\") == 4
+    assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize("name", ["\\input{/etc/passwd}", "a$b#c_d{e}~^", "x\nEOF \\end{tabular}"])
+def test_latex_of_hostile_names_is_text(name: str) -> None:
+    text = _table([[0.3]], [name]).to_latex()
+    assert r"\input" not in text.replace(r"\textbackslash{}input", "")
+    assert text.count(r"\end{tabular}") == 1

@@ -1,0 +1,272 @@
+"""Face networks from ONNX files, against NumPy, the onnx package and insightface itself."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from igfiqa_head.onnx_graph import read_onnx_graph
+from igfiqa_head.runtime import INPUT_CONTRACT, FaceNetwork, QualityModel
+from tests.onnx_models import expected, write_identity, write_model
+
+SHARED = Path(__file__).resolve().parents[3] / "shared"
+SIZE = 16
+
+
+def faces(count: int, size: int = SIZE, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+@pytest.mark.parametrize("count", [0, 1, 3, 21])
+def test_outputs_are_those_of_numpy_whatever_the_batch_size_of_the_graph(
+    tmp_path: Path, batch: int | str, count: int
+) -> None:
+    network = FaceNetwork(write_model(tmp_path / "m.onnx", {"a": 5, "b": 1}, batch=batch), threads=1)
+    images = faces(count)
+    outputs = network.run(images)
+    assert network.image_size == (SIZE, SIZE)
+    assert network.output_shapes == {"a": (5,), "b": (1,)}
+    for name, width in (("a", 5), ("b", 1)):
+        assert outputs[name].dtype == np.float32
+        np.testing.assert_allclose(outputs[name], expected(images, width), rtol=1e-4, atol=1e-5)
+        assert outputs[name].shape == (count, width)
+
+
+def test_images_need_not_be_contiguous_and_are_left_alone(tmp_path: Path) -> None:
+    network = FaceNetwork(write_model(tmp_path / "m.onnx"))
+    images = faces(4)
+    before = images.copy()
+    mirrored = network.run(images[:, :, ::-1])["embedding"]
+    np.testing.assert_allclose(mirrored, expected(images[:, :, ::-1], 8), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_half_precision_inputs_are_taken(tmp_path: Path) -> None:
+    network = FaceNetwork(write_model(tmp_path / "m.onnx", dtype=onnx.TensorProto.FLOAT16))
+    np.testing.assert_allclose(network.run(faces(3))["embedding"], expected(faces(3), 8), atol=2e-3)
+
+
+def test_an_open_size_is_taken_for_112(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", size=112, input_shape=["N", 3, "H", "W"])
+    assert FaceNetwork(path).image_size == (112, 112)
+
+
+NAMINGS = {
+    "plain": (["conv"], (127.5, 127.5)),
+    "none": ([], (127.5, 127.5)),
+    "mxnet": (["_minusscalar0", "_mulscalar0"], (0.0, 1.0)),
+    "onnx": (["Sub_0", "Mul_1"], (0.0, 1.0)),
+    "mixed, last of the eight": (["a", "b", "c", "d", "e", "f", "_minus", "Mul"], (0.0, 1.0)),
+    "ninth": (["a", "b", "c", "d", "e", "f", "g", "_minus", "Mul"], (127.5, 127.5)),
+    "only sub": (["Sub_0"], (127.5, 127.5)),
+    "only mul": (["Mul_0"], (127.5, 127.5)),
+    "within a path": (["/Sub", "/Mul"], (127.5, 127.5)),
+}
+
+
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_normalisation_is_insightfaces(tmp_path: Path, naming: str) -> None:
+    names, (mean, std) = NAMINGS[naming]
+    path = write_model(tmp_path / "m.onnx", names=names)
+    network = FaceNetwork(path)
+    assert (network.mean, network.std) == (mean, std)
+    np.testing.assert_allclose(
+        network.run(faces(2))["embedding"], expected(faces(2), 8, mean=mean, std=std), rtol=1e-4, atol=1e-3
+    )
+    arcface_onnx = pytest.importorskip("insightface.model_zoo.arcface_onnx")
+    theirs = arcface_onnx.ArcFaceONNX(str(path))
+    assert (theirs.input_mean, theirs.input_std) == (mean, std)
+    bgr = [np.ascontiguousarray(image[:, :, ::-1]) for image in faces(2)]
+    np.testing.assert_allclose(network.run(faces(2))["embedding"], theirs.get_feat(bgr), rtol=1e-4, atol=1e-4)
+
+
+def test_metadata_and_arguments_come_before_names(tmp_path: Path) -> None:
+    names = ["Sub_0", "Mul_0"]
+    path = write_model(tmp_path / "m.onnx", names=names, metadata={"input": INPUT_CONTRACT})
+    assert (FaceNetwork(path).mean, FaceNetwork(path).std) == (127.5, 127.5)
+    assert FaceNetwork(path, normalisation=(0.0, 1.0)).mean == 0.0
+    other = write_model(tmp_path / "o.onnx", names=names, metadata={"input": "a photograph"})
+    assert FaceNetwork(other).mean == 0.0
+
+
+def test_fingerprints_follow_content_and_normalisation(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    copy = tmp_path / "elsewhere.onnx"
+    shutil.copy(path, copy)
+    different = write_model(tmp_path / "d.onnx", seed=1)
+    prints = [FaceNetwork(p).fingerprint for p in (path, copy, different)]
+    assert prints[0] == prints[1] != prints[2]
+    assert FaceNetwork(path, normalisation=(0.0, 1.0)).fingerprint != prints[0]
+
+
+def test_weights_outside_of_the_file_count(tmp_path: Path) -> None:
+    prints = []
+    for seed in (0, 1, 0):
+        (tmp_path / "m.onnx.data").unlink(missing_ok=True)
+        network = FaceNetwork(write_model(tmp_path / "m.onnx", external=True, seed=seed))
+        prints.append(network.fingerprint)
+        assert "m.onnx.data" in read_onnx_graph((tmp_path / "m.onnx").read_bytes()).external_files
+    assert prints[0] == prints[2] != prints[1]
+    (tmp_path / "m.onnx.data").unlink()
+    with pytest.raises(ValueError, match="cannot load"):
+        FaceNetwork(tmp_path / "m.onnx")
+
+
+def refused(path: Path, match: str, **options: object) -> None:
+    with pytest.raises(ValueError, match=match) as caught:
+        FaceNetwork(path, **options)  # type: ignore[arg-type]
+    assert str(path) in str(caught.value)
+
+
+def test_files_that_are_no_face_network_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path / "missing.onnx", "No such file")
+    refused(tmp_path, "directory")
+    (tmp_path / "text.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    refused(tmp_path / "text.onnx", "not a complete ONNX model")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    refused(tmp_path / "empty.onnx", "hold no ONNX graph")
+    refused(write_model(tmp_path / "wrong.onnx", input_shape=["N", 3, "H", "W"]), "does not run on 1 faces")
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        (["N", 1, SIZE, SIZE], {}),
+        (["N", SIZE, SIZE, 3], {}),
+        (["N", 3, SIZE], {}),
+        ([], {}),
+        (["N", 3, 10**6, 10**6], {}),
+        ([10**6, 3, SIZE, SIZE], {}),
+        (["N", 3, SIZE, SIZE], {"dtype": onnx.TensorProto.UINT8}),
+        (["N", 3, SIZE, SIZE], {"inputs": 2}),
+    ],
+)
+def test_other_inputs_are_refused(tmp_path: Path, shape: list[int | str], options: dict[str, int]) -> None:
+    refused(
+        write_identity(tmp_path / "m.onnx", shape, **options), "m.onnx takes in_0 .* expected one input of"
+    )
+
+
+def test_a_network_that_mixes_its_faces_is_refused(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("ramp_out", 1, [1, 1, SIZE, SIZE]))
+    model.graph.node.append(onnx.helper.make_node("Identity", ["ramp"], ["ramp_out"], "leak"))
+    onnx.save(model, path)
+    network = FaceNetwork(path)  # one row for one face
+    with pytest.raises(ValueError, match="one row for each"):
+        network.run(faces(2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(share=st.floats(0, 0.999))
+def test_truncated_files_are_refused(share: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    content = write_model(folder / "m.onnx", {"embedding": 3}).read_bytes()
+    (folder / "m.onnx").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match="m.onnx"):
+        FaceNetwork(folder / "m.onnx")
+
+
+@settings(max_examples=300, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(content: bytes) -> None:
+    try:
+        graph = read_onnx_graph(content)
+    except ValueError:
+        return
+    assert all(isinstance(name, str) for name in graph.node_names)
+
+
+def test_node_names_are_those_of_the_onnx_package(tmp_path: Path) -> None:
+    paths = [write_model(tmp_path / "m.onnx", {"a": 2, "b": 7}, names=["Sub", "", "größer"])]
+    if (SHARED / "models" / "mobilefacenet_fr.onnx").exists():
+        paths.append(SHARED / "models" / "mobilefacenet_fr.onnx")
+    for path in paths:
+        names = [node.name for node in onnx.load(path).graph.node]
+        assert list(read_onnx_graph(path.read_bytes()).node_names) == names
+
+
+BAD_IMAGES = {
+    "floats": (faces(2) / 255.0, "pass pixels from 0 to 255"),
+    "ints": (faces(2).astype(np.int64), "got int64"),
+    "one image": (faces(1)[0], r"pass images\[None\]"),
+    "another size": (faces(2, 20), "align and crop"),
+    "channels first": (faces(2).transpose(0, 3, 1, 2), "align and crop"),
+    "grey": (faces(2)[..., 0], r"\[2, 16, 16\]"),
+    "different sizes": ([faces(1)[0], faces(1, 20)[0]], "different shapes"),
+    "text": ("face.jpg", "got <U8"),
+    "nothing": (None, "got object"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_IMAGES)
+def test_bad_images_are_one_error(tmp_path: Path, kind: str) -> None:
+    images, message = BAD_IMAGES[kind]
+    path = write_model(tmp_path / "m.onnx", {"quality": 1})
+    for run in (FaceNetwork(path).run, QualityModel(path).score):
+        with pytest.raises(ValueError, match=message) as caught:
+            run(images)
+        assert "expected uint8 images [N, 16, 16, 3]" in str(caught.value)
+
+
+def test_providers_and_threads_are_checked(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="no NonsenseProvider here; it has .*CPUExecutionProvider"):
+        FaceNetwork(path, providers=["NonsenseProvider"])
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        FaceNetwork(path, threads=0)
+    assert FaceNetwork(path, providers=["CPUExecutionProvider"], threads=1).run(faces(1))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "flat"),
+    [({"quality": 1}, False), ({"quality": 1}, True), ({"score": 1}, False), ({"score": 1}, True)],
+)
+def test_qualities_are_one_number_for_each_bgr_face(
+    tmp_path: Path, outputs: dict[str, int], flat: bool
+) -> None:
+    model = QualityModel(write_model(tmp_path / "q.onnx", outputs, flat=flat))
+    images = faces(10)
+    scores = model.score(images[..., ::-1])
+    assert scores.shape == (10,)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected(images, 1)[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(scores, model.score_rgb(images))
+    assert model.score([]).shape == (0,)
+
+
+def test_the_output_named_quality_is_taken_among_several(tmp_path: Path) -> None:
+    model = QualityModel(write_model(tmp_path / "q.onnx", {"embedding": 8, "quality": 1, "age": 1}))
+    np.testing.assert_allclose(
+        model.score(faces(3)[..., ::-1]), expected(faces(3), 1)[:, 0], rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "outputs", [{"embedding": 512}, {"a": 1, "b": 1}, {"quality": 2}, {"quality": 512, "b": 1}]
+)
+def test_a_model_without_one_quality_is_refused(tmp_path: Path, outputs: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="is no quality model: its outputs are"):
+        QualityModel(write_model(tmp_path / "e.onnx", outputs))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+def test_a_real_recogniser_recognises_real_faces() -> None:
+    from eval_tools.verification import verify
+    from igfiqa_head.io.verification_bin import read_verification_bin
+
+    content = read_verification_bin(SHARED / "data" / "lfw_dev" / "lfw_dev.bin")
+    images = np.stack([content.decode(index) for index in range(len(content.images))])
+    network = FaceNetwork(SHARED / "models" / "mobilefacenet_fr.onnx")
+    views = [network.run(view)["output0"] for view in (images, images[:, :, ::-1])]
+    assert verify(views[0] + views[1], content.is_genuine).accuracy > 0.985
