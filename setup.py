@@ -21,6 +21,7 @@ test = [
     *insightface,
     *report,
     "selenium>=4.11",
+    "setuptools",
     "pytest>=8",
     "hypothesis>=6",
     "ruff>=0.6",
@@ -37,7 +38,11 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["igfiqa_head", "igfiqa_head.*", "eval_tools", "eval_tools.*"]),
-    package_data={"igfiqa_head": ["py.typed"], "eval_tools": ["py.typed", "*.html"]},
+    package_data={
+        "igfiqa_head": ["py.typed"],
+        "eval_tools": ["py.typed"],
+        "eval_tools.report": ["page.html"],
+    },
     entry_points={"console_scripts": ["igfiqa-eval = eval_tools.cli:main"]},
     install_requires=[
         "numpy>=1.24",
