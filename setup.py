@@ -41,7 +41,7 @@ setup(
     package_data={
         "igfiqa_head": ["py.typed"],
         "eval_tools": ["py.typed"],
-        "eval_tools.report": ["page.html"],
+        "eval_tools.report": ["page.*"],
     },
     entry_points={"console_scripts": ["igfiqa-eval = eval_tools.cli:main"]},
     install_requires=[

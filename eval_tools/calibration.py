@@ -114,9 +114,7 @@ def calibrate(
     Warns:
         FewErrorsWarning: fewer than 30 false non-matches to learn from.
     """
-    check_count("knots", knots, 2)
-    if knots > MAX_KNOTS:
-        raise ValueError(f"knots must be at most {MAX_KNOTS}, got {knots}")
+    check_knots(knots)
     check_count("min_pairs", min_pairs, 1)
     percentile = _percent_scale(check_reference(scores), knots)
     if pairs is None:
@@ -130,6 +128,11 @@ def calibrate(
             stacklevel=2,
         )
     return Calibration(method, reference, percentile, _expected_fnmr(pairs, knots, min_pairs))
+
+
+def check_knots(knots: int) -> None:
+    """Refuse a length that no table of a calibration can have."""
+    check_count("knots", knots, 2, MAX_KNOTS)
 
 
 def check_reference(scores: ArrayLike) -> FloatArray:

@@ -71,11 +71,11 @@ def pair_quality(
 ) -> FloatArray:
     """Quality of pairs [P] from the qualities [P] of their two images.
 
-    ``min``, the usual choice, says that a comparison is as good as its worse image. ``product`` orders pairs
-    sensibly only if all qualities are positive.
+    ``min``, the usual choice, says that a comparison is as good as its worse image.
 
     Raises:
-        ValueError: lengths differ, a quality is not finite, or ``how`` is unknown.
+        ValueError: lengths differ, a quality is not finite, ``how`` is unknown, or "product" of
+            negative qualities.
     """
     a = check_scores("quality_a", quality_a)
     b = check_scores("quality_b", quality_b, a.size)
@@ -86,6 +86,8 @@ def pair_quality(
     if how == "mean":
         return (a + b) / 2
     if how == "product":
+        if min(a.min(initial=0), b.min(initial=0)) < 0:
+            raise ValueError("a product orders pairs only where no quality is negative: choose 'min'")
         return a * b
     raise ValueError(f"unknown pair quality {how!r}: choose 'min', 'max', 'mean' or 'product'")
 

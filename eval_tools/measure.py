@@ -11,10 +11,18 @@ from typing import Literal
 import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve, Protocol
-from eval_tools.erc import error_rejection_curves
+from eval_tools.erc import check_protocol, error_rejection_curves
 from eval_tools.results import MeasuredCurve, VerificationSummary
-from eval_tools.scores import BoolArray, FloatArray, IntArray, UnresolvedFMRWarning
-from eval_tools.significance import Bootstrap, PairedComparison, bootstrap
+from eval_tools.scores import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    UnresolvedFMRWarning,
+    check_count,
+    check_fmrs,
+    is_number,
+)
+from eval_tools.significance import Bootstrap, PairedComparison, bootstrap, check_resampling
 from eval_tools.verification import RocCurve, operating_point, roc_curve, verify_similarities
 
 DET_POINTS = 500
@@ -28,6 +36,9 @@ class Settings:
     Attributes:
         fmrs: target FMRs of the curves.
         tar_fmrs: target FMRs of the true accept rates, by default those of the curves.
+
+    Raises:
+        ValueError: a value out of range; before hours of computing, not after.
         protocols: of the error-versus-reject curves, see :mod:`eval_tools.erc`.
         limit: right end of the discard axis for areas, None for each curve's own end.
         pair_quality: quality of a pair from those of its two sides, see :func:`eval_tools.erc.pair_quality`.
@@ -52,6 +63,16 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.tar_fmrs:
             object.__setattr__(self, "tar_fmrs", self.fmrs)
+        check_fmrs(self.fmrs)
+        check_fmrs(self.tar_fmrs)
+        for protocol in self.protocols:
+            check_protocol(protocol)
+        end = 1.0 if self.protocols == ("fixed",) else 0.95
+        if self.limit is not None and not (is_number(self.limit) and 0 < self.limit <= end):
+            raise ValueError(f"limit must lie in (0, {end:g}] for these protocols, got {self.limit!r}")
+        check_count("seed", self.seed, 0)
+        if self.n_resamples != 0:
+            check_resampling(self.n_resamples, self.level)
 
 
 @dataclass(frozen=True)
@@ -127,7 +148,9 @@ def summarise(
         points = tuple(operating_point(similarity, is_genuine, fmr) for fmr in fmrs)
     roc = roc_curve(similarity, is_genuine)
     shown = _thinned(roc)
-    edges = np.linspace(float(similarity.min()), float(similarity.max()), HISTOGRAM_BINS + 1)
+    low, high = float(similarity.min()), float(similarity.max())
+    pad = 0.5 * (low == high)
+    edges = np.linspace(low - pad, high + pad, HISTOGRAM_BINS + 1)
     return VerificationSummary(
         n_images=n_images,
         n_genuine=genuine.size,

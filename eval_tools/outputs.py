@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
-from eval_tools.results import Comparison, MeasuredCurve, VerificationSummary
+from eval_tools.results import JSON_FILE, Comparison, MeasuredCurve, VerificationSummary
 from eval_tools.tables import Table, area_table, verification_table
 from igfiqa_head.io.atomic import atomic_path
 
@@ -34,7 +36,10 @@ def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True
 
     The page needs the extra ``report`` and is left out where that is not installed.
     """
-    (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+    prepare_folder(folder)
+    for path in [*folder.glob("erc_*"), *folder.glob("verification.*"), *(folder / FIGURES).iterdir()]:
+        path.unlink()  # of an earlier run with other methods or protocols
+    (folder / REPORT_FILE).unlink(missing_ok=True)
     comparison.save(folder)
     for name, table in tables(comparison).items():
         write_text(folder / f"{name}.csv", table.to_csv())
@@ -50,6 +55,23 @@ def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True
 
     write_report(comparison, folder / REPORT_FILE)
     return True
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, or find out that it cannot be written to before hours of computing.
+
+    Raises:
+        ValueError: it cannot be made, or holds something else.
+    """
+    try:
+        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+    others = [path for path in folder.iterdir() if path.name != FIGURES]
+    if others and not (folder / JSON_FILE).is_file():
+        raise ValueError(f"{folder} holds other files, such as {others[0].name}: name a new or empty folder")
 
 
 def _figures(comparison: Comparison) -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -71,8 +93,11 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, Callable[[Path], Non
 
 
 def _file_name(*parts: str) -> str:
-    """A name made of letters, digits, points and dashes, whatever the parts hold."""
-    return "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts)
+    """A name of letters, digits, points and dashes that tells any two lists of parts apart."""
+    name = "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts)
+    if "_".join(parts) == name and len(name) <= 100:
+        return name
+    return f"{name[:100]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:6]}"
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:
@@ -83,13 +108,14 @@ def summary(comparison: Comparison) -> dict[str, Any]:
     for curve_key, curve in comparison.curves.items():
         protocols = content[curve_key.test_set][curve_key.recogniser]["erc"]
         fmrs = protocols.setdefault(curve_key.protocol, {})
-        fmrs.setdefault(f"{curve_key.fmr:g}", {})[curve_key.method] = _curve(curve)
+        fmrs.setdefault(repr(curve_key.fmr), {})[curve_key.method] = _curve(curve)
     return {"settings": dict(comparison.settings), "limit": comparison.limit, "test_sets": content}
 
 
 def write_text(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name that is not UTF-8 reaches us with lone surrogates, which no file can hold.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _verification(measured: VerificationSummary) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def quality_threshold_for_fnmr(
     Raises:
         ValueError: no score reaches it (the message says how low the FNMR gets), or bad scores.
     """
-    _check_share("fnmr", fnmr)
+    check_share("fnmr", fnmr)
     values = np.sort(check_reference(scores))
     candidates = np.unique(np.append(values, pairs.quality))
     n_left, n_errors = pairs.surviving(candidates)
@@ -195,7 +195,7 @@ def quality_threshold_for_discard(
     Raises:
         ValueError: bad scores, a share out of range, or pairs that are missing.
     """
-    _check_share("discard", discard)
+    check_share("discard", discard)
     values = np.sort(check_reference(scores))
     if of == "images":
         score = _highest_discarding(values, discard)
@@ -222,7 +222,8 @@ def wilson_interval(n_errors: int, n_trials: int, level: float = 0.95) -> tuple[
     return max(0.0, float(centre - spread)), min(1.0, float(centre + spread))
 
 
-def _check_share(name: str, value: float) -> None:
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share in [0, 1)."""
     if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} must be a share in [0, 1), got {value!r}")
 

@@ -20,6 +20,7 @@ from eval_tools.models import EmbeddingNorm, ImageFunction, Quality, RandomQuali
 from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality
 from eval_tools.scores import FloatArray
 from eval_tools.test_sets import TestSet
+from eval_tools.test_sets.degraded import DegradedImages
 
 _REASONS = 3  # of excluded images that are told
 
@@ -105,6 +106,9 @@ def _apply(
     title: str | None,
 ) -> tuple[TestSet, dict[str, Any]]:
     """The set without its bad images, and an array or chunked array of each model for the others."""
+    given = [m.path for m in models.values() if isinstance(m, PrecomputedEmbeddings | PrecomputedQuality)]
+    if given and isinstance(test_set.images, DegradedImages):
+        raise ValueError(f"{given[0]} is of the images as they are, and these are degraded: name a model")
     found = {
         name: model.lookup(test_set.names, settings.on_bad)
         for name, model in models.items()

@@ -196,7 +196,9 @@ def bootstrap(
     methods = _check_qualities(qualities, genuine.size)
     check_protocol(protocol)
     check_fmr(fmr)
-    _check_resampling(n_resamples, level, rng)
+    check_resampling(n_resamples, level)
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(f"rng must be a generator such as np.random.default_rng(0), got {rng!r}")
     draws = multiplicities(genuine, pair_identities, rng)
     repeated = RepeatedPairs(scores, genuine, methods, fmr, protocol)
     curves = dict(repeated.curves(np.ones(genuine.size, dtype=np.int64)))
@@ -223,7 +225,8 @@ def _check_qualities(qualities: Mapping[str, ArrayLike], size: int) -> dict[str,
     return {name: check_scores(f"quality {name!r}", quality, size) for name, quality in qualities.items()}
 
 
-def _check_resampling(n_resamples: int, level: float, rng: np.random.Generator) -> None:
+def check_resampling(n_resamples: int, level: float) -> None:
+    """Refuse a level outside (0, 1), and resamples that are too few for it."""
     if not is_number(level) or not 0.0 < level < 1.0:
         raise ValueError(f"level must lie strictly between 0 and 1, such as 0.95, got {level!r}")
     check_count("n_resamples", n_resamples, 1)
@@ -232,8 +235,6 @@ def _check_resampling(n_resamples: int, level: float, rng: np.random.Generator) 
         raise ValueError(
             f"{n_resamples} resamples cannot give an interval of level {level:g}: it takes at least {needed}"
         )
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng must be a generator such as np.random.default_rng(0), got {rng!r}")
 
 
 def _without_area(name: str, areas: FloatArray, limit: float) -> str:

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 
 from eval_tools.results import Comparison, CurveKey, SetKey, VerificationSummary
+from eval_tools.text import printable
 
 Rank = Literal["best", "second", ""]
 
@@ -62,6 +63,14 @@ class Table:
     cells: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Names come from other people's files: none may break a line or command a terminal."""
+        for side in ("columns", "rows"):
+            safe = tuple((printable(group), printable(name)) for group, name in getattr(self, side))
+            object.__setattr__(self, side, safe)
+        object.__setattr__(self, "title", printable(self.title))
+        object.__setattr__(self, "notes", tuple(map(printable, self.notes)))
+
     def to_text(self, *, styled: bool = False) -> str:
         """For a terminal: best of a column marked ``*``, second ``'``; ``styled`` adds ANSI codes."""
         labels = [self.corner, *self.rows]
@@ -98,7 +107,7 @@ class Table:
         spans = (rf"\multicolumn{{{count}}}{{c}}{{{_escaped(group)}}}" for group, count in groups)
         heads = [*self.corner, *(name for _, name in self.columns)]
         lines = [
-            "% " + _one_line(self.title),
+            "% " + self.title,
             rf"\begin{{tabular}}{{ll{'r' * len(self.columns)}}}",
             r"\toprule",
             " & & " + " & ".join(spans) + r" \\",
@@ -113,7 +122,7 @@ class Table:
             lines.append(" & ".join([*map(_escaped, shown), *texts]) + r" \\")
             previous = label[0]
         return "\n".join(
-            [*lines, r"\bottomrule", r"\end{tabular}", *(f"% {_one_line(note)}" for note in self.notes), ""]
+            [*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in self.notes), ""]
         )
 
 
@@ -268,8 +277,4 @@ def _group_line(widths: Sequence[int], columns: Sequence[tuple[str, str]]) -> st
 
 
 def _escaped(text: str) -> str:
-    return _one_line(text.translate(_LATEX_SPECIAL))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return text.translate(_LATEX_SPECIAL)

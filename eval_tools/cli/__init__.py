@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from eval_tools.cli import calibrate, compare, erc, ijb, report, threshold, verify
+from eval_tools.text import printable
 
-COMMANDS = (verify, erc, ijb, compare, report, calibrate, threshold)
+COMMANDS = ("verify", "erc", "ijb", "compare", "report", "calibrate", "threshold")
 
 DESCRIPTION = """\
 Judge face recognition and face image quality: verification, error-versus-reject
@@ -35,6 +38,22 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 on success, 2 on bad input, 130 if interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal without "±" must not cost the results
+    try:
+        return _run(arguments)
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # the reader, such as `head`, has seen enough
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nor may the interpreter write at its end
+            return 0
+        print(f"igfiqa-eval: error: {printable(str(error))}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("igfiqa-eval: interrupted; what is in the cache is not computed again", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="igfiqa-eval",
         description=DESCRIPTION,
@@ -42,21 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add_parser(commands)
+    for name in COMMANDS:  # imported here so that an interruption of the imports ends like any other
+        importlib.import_module(f"eval_tools.cli.{name}").add_parser(commands)
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _one_line
-        try:
-            options.run(options)
-        except (ValueError, OSError) as error:
-            print(f"igfiqa-eval: error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("igfiqa-eval: interrupted; the same command goes on where it stopped", file=sys.stderr)
-            return 130
+        options.run(options)
+        sys.stdout.flush()
     return 0
 
 
 def _one_line(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
-    print(f"igfiqa-eval: warning: {message}", file=sys.stderr)
+    print(f"igfiqa-eval: warning: {printable(str(message))}", file=sys.stderr)

@@ -109,7 +109,9 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="keep nothing")
 
 
-def add_curves(parser: argparse.ArgumentParser) -> None:
+def add_curves(
+    parser: argparse.ArgumentParser, pair_qualities: Sequence[str] = ("min", "max", "mean", "product")
+) -> None:
     add_fmrs(parser)
     parser.add_argument(
         "--protocol",
@@ -126,7 +128,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pair-quality",
-        choices=("min", "max", "mean", "product"),
+        choices=pair_qualities,
         default="min",
         help="quality of a pair from those of its faces (of IJB: of a template from its images)",
     )
@@ -135,7 +137,7 @@ def add_curves(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=200,
         metavar="N",
-        help="resamples for confidence bands and significance; 0 for neither",
+        help="resamples for confidence bands and significance, at least 40; 0 for neither",
     )
 
 
@@ -220,4 +222,4 @@ def split_name(text: str) -> tuple[str, str]:
     is_path_with_equals = Path(text).exists() or "/" in name or os.sep in name
     if equals and name and spec and not is_path_with_equals:
         return name, spec
-    return Path(text).stem, text
+    return Path(text).resolve().stem, text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval_tools.calibration import calibrate
+from eval_tools.calibration import calibrate, check_knots
 from eval_tools.cli.arguments import Commands, command
 from eval_tools.cli.one_method import add_one_method, scored_method
 
@@ -33,6 +33,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    check_knots(options.knots)
     scored = scored_method(options)
     calibration = calibrate(
         scored.scores, scored.pairs, method=scored.method, reference=scored.reference, knots=options.knots

@@ -18,6 +18,7 @@ from eval_tools.cli.arguments import (
 )
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
+from eval_tools.outputs import prepare_folder
 
 DETAILS = """\
 Judges every quality method with every recogniser on every test set by its
@@ -42,12 +43,9 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     settings = arguments.settings(options)
-    comparison = compare(
-        arguments.test_sets(options),
-        arguments.recognisers(options),
-        arguments.qualities(options),
-        settings,
-        cache=arguments.cache_folder(options),
-        description=description(options, settings),
-    )
+    sets, recognisers = arguments.test_sets(options), arguments.recognisers(options)
+    qualities = arguments.qualities(options)
+    prepare_folder(options.output)
+    cache, how = arguments.cache_folder(options), description(options, settings)
+    comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
     show_and_write(comparison, options.output)

@@ -8,6 +8,7 @@ from eval_tools.cli import arguments
 from eval_tools.cli.arguments import Commands, add_curves, add_on_bad, add_output, command, named
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare_scored_pairs
+from eval_tools.outputs import prepare_folder
 from eval_tools.precomputed import read_scored_pairs
 
 DETAILS = """\
@@ -36,5 +37,6 @@ def run(options: argparse.Namespace) -> None:
         options.pairs,
         lambda path: read_scored_pairs(path, pair_quality=settings.pair_quality, on_bad=settings.on_bad),
     )
+    prepare_folder(options.output)
     comparison = compare_scored_pairs(pairs, settings, description=description(options, settings))
     show_and_write(comparison, options.output)

@@ -20,6 +20,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TAR_FMRS, read_ijb
+from eval_tools.outputs import prepare_folder
 
 STYLES = {"arcface_torch": ARCFACE_TORCH, "crfiqa": CRFIQA}
 
@@ -49,23 +50,19 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--far", nargs="+", type=float, default=list(TAR_FMRS), help="false match rates of the TAR table"
     )
-    add_curves(parser)
+    add_curves(parser, ("min", "max", "mean"))
     add_running(parser)
     add_output(parser, "ijb_results")
 
 
 def run(options: argparse.Namespace) -> None:
     style = STYLES[options.style]
-    settings = replace(
-        arguments.settings(options), flip=style.flip, tar_fmrs=tuple(dict.fromkeys(options.far))
-    )
+    chosen = arguments.settings(options)
+    settings = replace(chosen, flip=style.flip, tar_fmrs=tuple(dict.fromkeys(options.far)))
     sets = named(options.test_sets, lambda root: read_ijb(root, on_bad=options.on_bad, options=style))
-    comparison = compare(
-        sets,
-        arguments.recognisers(options),
-        arguments.qualities(options),
-        settings,
-        cache=arguments.cache_folder(options),
-        description=description(options, settings) | {"template style": options.style},
-    )
+    recognisers, qualities = arguments.recognisers(options), arguments.qualities(options)
+    prepare_folder(options.output)
+    cache = arguments.cache_folder(options)
+    how = description(options, settings) | {"template style": options.style}
+    comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
     show_and_write(comparison, options.output)

@@ -54,7 +54,7 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         open_test_set(path, on_bad=options.on_bad),
         recognisers,
         {method: open_quality(quality, seed=options.seed, threads=options.threads)},
-        Settings(flip=options.flip, on_bad=options.on_bad),
+        Settings(fmrs=(options.fmr,), flip=options.flip, on_bad=options.on_bad, seed=options.seed),
         cache=arguments.cache_folder(options),
         title=reference,
     )

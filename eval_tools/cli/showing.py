@@ -35,9 +35,9 @@ def description(options: argparse.Namespace, settings: Settings) -> dict[str, st
 
 
 def show_and_write(comparison: Comparison, folder: Path) -> None:
-    """Print the tables, and write the folder of the run."""
-    print_tables(comparison)
+    """Write the folder of the run, and print the tables."""
     has_page = write_outputs(comparison, folder)
+    print_tables(comparison)
     print(f"\nwrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
     if not has_page:
         print('for a page to look at: pip install "igfiqa-head[report]", then igfiqa-eval report', folder)

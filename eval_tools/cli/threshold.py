@@ -10,6 +10,7 @@ from eval_tools.cli.one_method import ScoredMethod, add_one_method, scored_metho
 from eval_tools.quality_threshold import (
     QualityThreshold,
     Survivors,
+    check_share,
     quality_threshold_for_discard,
     quality_threshold_for_fnmr,
 )
@@ -38,6 +39,9 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     if options.discard is None and options.recogniser is None:
         raise ValueError("error rates and pairs need a --recogniser; without one, ask for --discard SHARE")
+    for name in ("fnmr", "discard", "discard_pairs"):
+        if getattr(options, name) is not None:
+            check_share(f"--{name.replace('_', '-')}", getattr(options, name))
     found = _threshold(options, scored_method(options))
     print(_table(found))
     print(found.statement)

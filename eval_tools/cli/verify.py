@@ -20,6 +20,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.measure import Settings
+from eval_tools.outputs import prepare_folder
 
 DETAILS = """\
 10-fold accuracy by arcface_torch's protocol (for sets that have folds), equal error rate
@@ -40,12 +41,8 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     settings = Settings(fmrs=tuple(dict.fromkeys(options.fmr)), flip=options.flip, on_bad=options.on_bad)
-    comparison = compare(
-        test_sets(options),
-        recognisers(options),
-        {},
-        settings,
-        cache=cache_folder(options),
-        description=description(options, settings),
-    )
+    sets, models = test_sets(options), recognisers(options)
+    prepare_folder(options.output)
+    cache, how = cache_folder(options), description(options, settings)
+    comparison = compare(sets, models, {}, settings, cache=cache, description=how)
     show_and_write(comparison, options.output)

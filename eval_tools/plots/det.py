@@ -38,11 +38,12 @@ def plot_det(
         line.set_linestyle(line_style_of(index))
         marked = [(p.fmr, p.fnmr) for p in summary.operating_points if p.resolved]
         axes.plot(*zip(*marked, strict=True) if marked else ([], []), "o", color=colour, markersize=4)
-    axes.set_xlim(min(1 / summary.n_impostor for summary in summaries.values()), 1)
-    axes.set_ylim(min(1 / summary.n_genuine for summary in summaries.values()), 1)
+    axes.set_xlim(min(0.5, *(1 / summary.n_impostor for summary in summaries.values())), 1)
+    axes.set_ylim(min(0.5, *(1 / summary.n_genuine for summary in summaries.values())), 1)
     for target in {point.target_fmr for summary in summaries.values() for point in summary.operating_points}:
         axes.axvline(target, color="0.5", linestyle=":", linewidth=0.9)
     axes.set_title(plain(title) if title else "", fontsize=10)
+    axes.tick_params(labelsize=8)
     tidy(axes)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(summaries), 2))
     save(figure, path)

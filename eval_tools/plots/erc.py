@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,6 +15,8 @@ from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
 from eval_tools.scores import FloatArray
 
+# Beyond it so few pairs are left that the rate jumps with each error: CR-FIQA's curves end here, too.
+_LAST_STEADY_DISCARD = 0.95
 _DISCARDED = {"image": "images", "crfiqa": "pairs", "fixed-all": "pairs"}
 
 
@@ -29,7 +31,8 @@ def plot_erc(
     """Draw error-versus-reject curves into one panel and write it as PNG or PDF.
 
     The line above the panel gives protocol, effective FMR and numbers of pairs, the legend the areas; where
-    curves differ in their numbers of pairs, the legend gives these too.
+    curves differ in their numbers of pairs, the legend gives these too. The error axis is that of
+    :func:`highest_error`.
 
     Args:
         curves: name -> curve, all of one protocol, error and target FMR.
@@ -55,7 +58,7 @@ def plot_erc(
         draw_curve(axes, curve, index).set_label(f"{plain(name)} ({detail})")
     if references:
         _draw_references(axes, list(curves.values()))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, highest_error(curves.values()))
     tidy(axes)
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns)
     shared_counts = _counts(first) if same_counts else ""
@@ -80,6 +83,15 @@ def _first_of_comparable(curves: Mapping[str, ErrorRejectionCurve]) -> ErrorReje
 def _fixed_threshold(curve: ErrorRejectionCurve) -> float | None:
     """The threshold that was given, or None where a target FMR chose it."""
     return None if curve.target_fmr is not None else float(np.max(curve.threshold))
+
+
+def highest_error(curves: Iterable[ErrorRejectionCurve]) -> float | None:
+    """Upper end of an error axis: just above the curves up to a discard of 0.95, None if all are 0 or NaN.
+
+    Beyond, where one error among the last pairs can make the rate jump to 1, curves may leave the panel.
+    """
+    steady = (curve.error[curve.discard <= _LAST_STEADY_DISCARD] for curve in curves)
+    return 1.06 * max(float(np.nanmax(errors, initial=0.0)) for errors in steady) or None
 
 
 def draw_curve(axes: Axes, curve: ErrorRejectionCurve, index: int, linewidth: float = 1.4) -> Line2D:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval_tools.plots.erc import discard_label, draw_curve, effective_fmr_text, error_label
+from eval_tools.plots.erc import discard_label, draw_curve, effective_fmr_text, error_label, highest_error
 from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
 from eval_tools.results import Comparison, MeasuredCurve
 
@@ -35,8 +35,9 @@ def plot_erc_panels(
 ) -> None:
     """Draw the curves of all quality methods, a panel for each test set, and write them as PNG or PDF.
 
-    The panels share the legend and the discard axis but not the error axis. Each one states the FMR in effect
-    and its numbers of genuine + impostor pairs.
+    The panels share the legend and the discard axis but not the error axis, whose end is that of
+    :func:`eval_tools.plots.erc.highest_error`. Each one states the FMR in effect and its numbers of genuine +
+    impostor pairs.
 
     Args:
         comparison: what was measured; its ``limit`` is the right end of the discard axis.
@@ -57,7 +58,7 @@ def plot_erc_panels(
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axes, (test_set, panel) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, panel, methods, comparison.limit, log=log, bands=bands)
-        axes.set_title(plain(test_set), fontsize=9, pad=13)
+        axes.set_title(plain(test_set), fontsize=9, pad=20)
         axes.annotate(_note(panel), (0.5, 1), (0, 3), "axes fraction", "offset points", **_NOTE_STYLE)
         axes.xaxis.set_tick_params(labelbottom=True)
     for axes in grid[len(panels) :]:
@@ -109,7 +110,8 @@ def _draw_panel(
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=0.8 * np.min(errors[errors > 0]))
     else:
-        axes.set_ylim(0, 1.06 * float(np.nanmax(errors, initial=0)) or None)  # not by the ends of the bands
+        axes.set_ylim(bottom=0)
+    axes.set_ylim(top=highest_error(curves))
     axes.tick_params(labelsize=7)
     tidy(axes)
 
@@ -120,7 +122,7 @@ _NOTE_STYLE = {"ha": "center", "va": "bottom", "fontsize": 6, "color": "0.35"}
 def _note(panel: Panel) -> str:
     curves = {method: measured.curve for method, measured in panel.items()}
     counts = {f"{c.n_genuine[0]:,} + {c.n_impostor[0]:,} pairs" for c in curves.values()}
-    return ", ".join([effective_fmr_text(curves), *sorted(counts)])
+    return "\n".join([effective_fmr_text(curves), ", ".join(sorted(counts))])
 
 
 def _handle(index: int, method: str) -> Line2D:

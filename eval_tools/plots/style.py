@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from eval_tools.text import printable
 from igfiqa_head.io.atomic import atomic_path
 
 # Okabe and Ito's palette, distinct for colour-blind readers; the line style changes when it starts anew.
@@ -34,7 +35,7 @@ def line_style_of(index: int) -> Any:
 
 def plain(text: str) -> str:
     """``text`` as it stands: no formula between dollars, no name left out of a legend for its underscore."""
-    return ("\u200b" if text.startswith("_") else "") + text.replace("$", r"\$")
+    return ("\u200b" if text.startswith("_") else "") + printable(text).replace("$", r"\$")
 
 
 def tidy(axes: Axes) -> None:

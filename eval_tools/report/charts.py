@@ -7,31 +7,48 @@ from typing import Any
 import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.plots.erc import highest_error
 from eval_tools.plots.histograms import quality_densities
-from eval_tools.plots.style import colour_of
+from eval_tools.plots.style import LINE_STYLES, colour_of, line_style_of
+from eval_tools.report.thinning import Corners, thinned
 from eval_tools.results import Comparison, CurveKey, MeasuredCurve, VerificationSummary
 from eval_tools.scores import FloatArray, IntArray
+from eval_tools.significance import Band
 
-# A curve is drawn with a point wherever the last one drawn is off by more than these.
-_ERROR_STEP, _DISCARD_STEP = 0.002, 0.01
+# Plotly's names of the line styles of the figures.
+_DASHES = dict(zip(LINE_STYLES, ("solid", "dash", "dashdot", "longdashdot"), strict=True))
 
 
 def chart_data(comparison: Comparison) -> dict[str, Any]:
-    """All charts: colours by name, and the curves and histograms with the names that select them."""
-    methods = list(dict.fromkeys(key.method for key in comparison.curves))
+    """All charts: line styles by name, and the curves and histograms with the names that select them.
+
+    Counts are given as differences from the count before, which takes a third of the room.
+    """
+    methods = comparison.names("method")
     recognisers = list(dict.fromkeys(key.recogniser for key in comparison.verification))
     test_sets = list(dict.fromkeys(key.test_set for key in comparison.verification))
+    deviation, drawn = thinned([measured.curve for measured in comparison.curves.values()])
+    grids: dict[tuple[float | None, ...], int] = {}
+    curves = [
+        _names(key) | _curve(measured, corners, grids)
+        for (key, measured), corners in zip(comparison.curves.items(), drawn, strict=True)
+    ]
+    by_condition = {key._replace(method=""): measured.curve for key, measured in comparison.curves.items()}
     return {
         "methods": methods,
         "recognisers": recognisers,
         "test_sets": test_sets,
         "protocols": comparison.names("protocol"),
         "fmrs": [f"{fmr:g}" for fmr in comparison.names("fmr")],
-        "colours": {
-            kind: {name: colour_of(index) for index, name in enumerate(names)}
+        "limit": comparison.limit,
+        "lines": {
+            kind: {name: _line(index) for index, name in enumerate(names)}
             for kind, names in (("method", methods), ("recogniser", recognisers), ("test_set", test_sets))
         },
-        "curves": [_curve(key, measured) for key, measured in comparison.curves.items()],
+        "deviation": deviation,
+        "curves": curves,
+        "band_grids": list(grids),
+        "references": [_names(key) | _references(curve) for key, curve in by_condition.items()],
         "verification": [
             {"test_set": key.test_set, "recogniser": key.recogniser, **_verification(measured)}
             for key, measured in comparison.verification.items()
@@ -40,30 +57,49 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _curve(key: CurveKey, measured: MeasuredCurve) -> dict[str, Any]:
-    curve, band = measured.curve, measured.band
-    drawn = _drawn_points(curve)
-    best = curve.best_curve()
-    best_drawn = _thinned(*best)
-    discard, error = curve.discard, curve.error
-    compared = curve.n_genuine if curve.error_type == "fnmr" else curve.n_impostor
+def _line(index: int) -> dict[str, str]:
+    return {"color": colour_of(index), "dash": _DASHES[line_style_of(index)]}
+
+
+def _names(key: CurveKey) -> dict[str, Any]:
+    return key._asdict() | {"fmr": f"{key.fmr:g}"}
+
+
+def _curve(
+    measured: MeasuredCurve, corners: Corners, grids: dict[tuple[float | None, ...], int]
+) -> dict[str, Any]:
+    curve = measured.curve
+    drawn = corners.points
     return {
-        **key._asdict(),
-        "fmr": f"{key.fmr:g}",
-        "step": curve.is_step,
         "end": curve.end,
-        "discard": _short(discard[drawn]),
-        "error": _short(error[drawn]),
-        "n_errors": curve.n_errors[drawn].tolist(),
-        "n_compared": compared[drawn].tolist(),
+        "bottom": _number(np.min(curve.error, where=curve.error > 0, initial=np.inf)),
+        "top": highest_error([curve]),
+        "n_discardable": curve.n_discardable,
+        "n_discarded": _steps(corners.n_discarded),
+        "n_errors": _steps(curve.n_errors[drawn]),
+        "n_genuine": _steps(curve.n_genuine[drawn]),
+        "n_impostor": _steps(curve.n_impostor[drawn]),
         "threshold": _each(curve.threshold, drawn),
         "effective_fmr": _each(curve.effective_fmr, drawn),
-        "random": _number(error[0]),
-        "best_discard": _short(best[0][best_drawn]),
-        "best_error": _short(best[1][best_drawn]),
-        "band": None
-        if band is None
-        else {"discard": _short(band.discard), "low": _short(band.low), "high": _short(band.high)},
+        "band": None if measured.band is None else _band(measured.band, grids),
+    }
+
+
+def _band(band: Band, grids: dict[tuple[float | None, ...], int]) -> dict[str, Any]:
+    """A band; most of them share their discard fractions, which go to ``grids`` (fractions -> number)."""
+    discard = tuple(_short(band.discard))
+    low, high = _short(band.low, digits=3), _short(band.high, digits=3)
+    return {"grid": grids.setdefault(discard, len(grids)), "low": low, "high": high}
+
+
+def _references(curve: ErrorRejectionCurve) -> dict[str, Any]:
+    """The random level and the theoretical best, which no quality changes."""
+    discard, error = curve.best_curve()
+    shown = np.unique(np.linspace(0, discard.size - 1, 100).astype(np.int64))
+    return {
+        "random": _number(curve.error[0]),
+        "best_discard": _short(discard[shown]),
+        "best_error": _short(error[shown]),
     }
 
 
@@ -78,7 +114,13 @@ def _verification(measured: VerificationSummary) -> dict[str, Any]:
         "genuine": (measured.genuine / max(measured.n_genuine, 1)).round(6).tolist(),
         "impostor": (measured.impostor / max(measured.n_impostor, 1)).round(6).tolist(),
         "points": [
-            {"target": f"{p.target_fmr:g}", "fmr": p.fmr, "fnmr": p.fnmr, "threshold": p.threshold}
+            {
+                "target": f"{p.target_fmr:g}",
+                "fmr": p.fmr,
+                "fnmr": p.fnmr,
+                "threshold": _number(p.threshold),
+                "resolved": p.resolved,
+            }
             for p in measured.operating_points
         ],
     }
@@ -94,27 +136,15 @@ def _quality(comparison: Comparison, method: str) -> dict[str, Any]:
     return {
         "method": method,
         "edges": _short(edges),
-        "densities": {test_set: _short(density) for test_set, density in densities.items()},
+        "densities": [
+            {"test_set": test_set, "density": _short(density)} for test_set, density in densities.items()
+        ],
     }
 
 
-def _drawn_points(curve: ErrorRejectionCurve) -> IntArray:
-    """Every point of a grid curve, and those of a step curve that change what is seen."""
-    if not curve.is_step:
-        return np.arange(curve.discard.size)
-    return _thinned(curve.discard, curve.error)
-
-
-def _thinned(discard: FloatArray, error: FloatArray) -> IntArray:
-    """Indices of points such that none left out is off by more than 0.2 % of the highest rate drawn."""
-    tolerance = _ERROR_STEP * float(np.nanmax(error, initial=0.0))
-    kept = [0]
-    last_error, last_discard = error[0], discard[0]
-    for index, (d, e) in enumerate(zip(discard.tolist(), error.tolist(), strict=True)):
-        if abs(e - last_error) > tolerance or d - last_discard > _DISCARD_STEP:
-            kept.append(index)
-            last_error, last_discard = e, d
-    return np.unique([*kept, discard.size - 1])
+def _steps(counts: IntArray) -> list[int]:
+    """The first count and how each one differs from the one before; a single one where all are equal."""
+    return np.diff(counts[: 1 if np.ptp(counts) == 0 else None], prepend=0).tolist()
 
 
 def _each(value: float | FloatArray, drawn: IntArray) -> list[float | None]:
@@ -123,10 +153,11 @@ def _each(value: float | FloatArray, drawn: IntArray) -> list[float | None]:
     return _short(values if values.size == 1 else values[drawn])
 
 
-def _short(values: FloatArray) -> list[float | None]:
-    """Six significant digits; JSON has no NaN."""
-    return [_number(value) for value in np.asarray(values, np.float64).tolist()]
+def _short(values: FloatArray, digits: int = 6) -> list[float | None]:
+    """A few significant digits."""
+    return [_number(value, digits) for value in np.asarray(values, np.float64).tolist()]
 
 
-def _number(value: float) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+def _number(value: float, digits: int = 6) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None

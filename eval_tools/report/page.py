@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.report.charts import chart_data
-from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve
+from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve, SignificanceKey
+from eval_tools.significance import PairedComparison
 from eval_tools.tables import Table, area_table, verification_table
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.images import encode_image
@@ -31,8 +32,8 @@ PROTOCOLS = {
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     """Write a comparison as one HTML file, the charts' library and all pictures inside.
 
-    Curves are thinned for drawing: no point left out is off by more than 0.2 % of the curve's highest rate.
-    Tables hold the exact areas.
+    Step curves are thinned for drawing, see :mod:`eval_tools.report.thinning`, and the page says how much;
+    tables hold the exact areas.
 
     Args:
         comparison: what to show.
@@ -54,20 +55,31 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         settings=comparison.settings,
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
 
 
 def _template() -> Any:
     try:
-        from jinja2 import Environment, StrictUndefined
+        from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
         raise _missing(error) from error
     # Names and captions come from other people's files: everything is escaped unless it says otherwise.
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("eval_tools", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    source = files("eval_tools.report").joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.filters["script_hash"] = _script_hash
+    return environment.get_template("page.html")
+
+
+def _script_hash(script: str) -> str:
+    """The script's name in a Content-Security-Policy, which lets the browser run this script and no other."""
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _plotly() -> str:
@@ -89,11 +101,36 @@ def _area_section(comparison: Comparison, protocol: str) -> dict[str, Any]:
         "protocol": protocol,
         "explanation": PROTOCOLS[protocol],
         "table": table,
+        "alike": _as_good_as_the_best(comparison, protocol, table),
         "interval": f"{100 * bands[0].level:g} % intervals from {bands[0].n_resamples} resamples"
         if bands
         else "",
         "best": _best_methods(table),
     }
+
+
+def _as_good_as_the_best(comparison: Comparison, protocol: str, table: Table) -> set[tuple[int, int]]:
+    """(row, column) of the areas that resampling does not tell from the best of their recogniser."""
+    keys = [key for key in comparison.curves if key.protocol == protocol]
+    columns = dict.fromkeys((key.test_set, key.fmr) for key in keys)
+    rows = dict.fromkeys((key.recogniser, key.method) for key in keys)
+    alike = set()
+    for column, (test_set, fmr) in enumerate(columns):
+        best = {
+            recogniser: method
+            for (recogniser, method), cells in zip(rows, table.cells, strict=True)
+            if cells[column].rank == "best"
+        }
+        for row, (recogniser, method) in enumerate(rows):
+            key = SignificanceKey(test_set, recogniser, protocol, fmr)
+            pair = {method, best.get(recogniser)}
+            if any(_is_alike(c, pair) for c in comparison.significance.get(key, ())):
+                alike.add((row, column))
+    return alike
+
+
+def _is_alike(comparison: PairedComparison, pair: set[str | None]) -> bool:
+    return {comparison.first, comparison.second} == pair and comparison.p_value >= 1 - comparison.level
 
 
 def _best_methods(table: Table) -> list[tuple[str, int]]:

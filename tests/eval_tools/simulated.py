@@ -28,12 +28,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("fixed", "crfiqa")
 FMRS = (1e-2, 1e-3)
 SETS = ("easy", "hard")  # each has worse images than the one before
 RECOGNISERS = ("ArcFace", "AdaFace")  # each is better than the one before
-METHODS = (
-    "IG-FIQA",
-    "CR-FIQA",
-    "sharpness",
-    "random",
-)  # each knows less than the one before; no band for the last
+# Each knows less of the quality than the one before; the last has no band.
+METHODS = ("IG-FIQA", "CR-FIQA", "sharpness", "random")
 
 
 def simulated_comparison(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from eval_tools.results import Comparison
 from igfiqa_head.calibration import Calibration
 from tests.eval_tools.faces import SIZE, write_pair_set, write_people
 from tests.onnx_models import write_model
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +232,82 @@ def test_unreadable_images_stop_or_are_counted(here: Path, capsys: pytest.Captur
     measured = json.loads((here / "results/results.json").read_text())["test_sets"]["some"]["recogniser"]
     assert measured["n_images"] == 23
     assert measured["n_genuine"] == 6 * 4 * 3 // 2 - 3
+
+
+def test_wrong_settings_are_found_before_anything_is_computed(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr("eval_tools.scored_set.apply_cached", lambda *_, **__: calls.append("computed"))
+    for wrong in ("--bootstrap 20", "--limit 7", "--fmr 2", "--seed -1", "--output pairs.bin/results"):
+        assert run(f"compare pairs.bin --recogniser recogniser.onnx --quality norm {wrong}") == 2
+        assert capsys.readouterr().err.count("error:") == 1
+    for wrong in ("--knots 1", "--fmr 0"):
+        assert run(f"calibrate pairs.bin --quality sharpness {wrong}") == 2
+    assert run("threshold pairs.bin --quality sharpness --discard 1") == 2
+    assert not calls
+
+
+def test_files_of_an_earlier_run_do_not_stay(here: Path) -> None:
+    command = "compare pairs.bin --recogniser recogniser.onnx --fmr 0.1 --bootstrap 0 --output results"
+    assert run(f"{command} --quality norm random --protocol fixed crfiqa") == 0
+    assert run(f"{command} --quality sharpness --protocol fixed") == 0
+    names = {path.name for path in (here / "results").rglob("*")}
+    assert not [name for name in names if "crfiqa" in name or "norm" in name]
+
+
+def test_other_peoples_files_are_not_touched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine").mkdir()
+    (here / "mine/erc_notes.txt").write_text("precious")
+    assert run("verify pairs.bin --recogniser recogniser.onnx --output mine") == 2
+    assert "erc_notes.txt" in capsys.readouterr().err
+    assert (here / "mine/erc_notes.txt").read_text() == "precious"
+
+
+def test_scores_of_clean_images_are_refused_for_degraded_ones(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "scores.txt").write_text("\n".join(f"{i:05d}.jpg {i}" for i in range(80)))
+    command = "compare pairs.bin --recogniser recogniser.onnx --quality scores.txt --bootstrap 0"
+    assert run(command) == 0
+    assert run(f"{command} --degrade 0.5") == 2
+    assert "scores.txt" in capsys.readouterr().err
+
+
+def test_methods_with_alike_names_have_figures_of_their_own(here: Path) -> None:
+    arguments = ["--quality", "a b=norm", "a-b=random", "--bootstrap", "0", "--output", "results"]
+    assert main(["compare", "pairs.bin", "--recogniser", "recogniser.onnx", *arguments]) == 0
+    figures = {path.name for path in (here / "results/figures").glob("quality_*.png")}
+    assert len(figures) == 2
+
+
+def test_a_name_cannot_command_the_terminal_or_break_a_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--recogniser", "recogniser.onnx", "--quality", "\x1b[2Jevil\nname=norm", "--bootstrap", "0"]
+    assert main(["compare", "pairs.bin", *arguments, "--output", "results"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    for path in (here / "results").glob("*.tex"):
+        assert "\x1b" not in path.read_text()
+    assert main(["verify", "no\x1b[2J\nfile", "--recogniser", "recogniser.onnx"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_reader_that_leaves_and_a_plain_terminal_cost_no_results(here: Path, encoding: str) -> None:
+    command = [sys.executable, "-c", "import sys; from eval_tools.cli import main; sys.exit(main())"]
+    arguments = ["verify", "pairs.bin", "--recogniser", "recogniser.onnx", "--output", encoding]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command + arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    if encoding == "utf-8":
+        process.stdout.close()
+    else:
+        assert b"accuracy" in process.stdout.read()
+    error = process.stderr.read().decode()
+    assert process.wait() == 0, error
+    assert "rror" not in error
+    assert (here / encoding / "results.json").is_file()

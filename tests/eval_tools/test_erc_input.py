@@ -120,10 +120,15 @@ def test_protocols_missing(protocols: Any) -> None:
 
 @pytest.mark.parametrize(
     ("how", "expected"),
-    [("min", [1, -4]), ("max", [2, 3]), ("mean", [1.5, -0.5]), ("product", [2, -12])],
+    [("min", [1, 3]), ("max", [2, 4]), ("mean", [1.5, 3.5]), ("product", [2, 12])],
 )
 def test_pair_quality(how: Any, expected: list[float]) -> None:
-    np.testing.assert_array_equal(pair_quality([1, 3], [2.0, -4.0], how), expected)
+    np.testing.assert_array_equal(pair_quality([1, 3], [2.0, 4.0], how), expected)
+
+
+def test_a_product_of_negative_qualities_would_order_pairs_wrongly() -> None:
+    with pytest.raises(ValueError, match="no quality is negative"):
+        pair_quality([1, 3], [2.0, -4.0], "product")
 
 
 def test_pair_quality_is_the_lower_one_unless_told() -> None:

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
+from eval_tools.erc import error_rejection_curve
+from eval_tools.plots import (
+    plot_det,
+    plot_erc,
+    plot_erc_panels,
+    plot_quality_histogram,
+    plot_similarity_histogram,
+)
+from eval_tools.plots.erc import highest_error
 from eval_tools.plots.histograms import quality_densities
 from eval_tools.results import Comparison, VerificationSummary
 from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
@@ -69,6 +77,43 @@ def test_nothing_on_a_panel_figure_lies_on_something_else(
     for axes in figure.axes:
         for text in (axes.xaxis.label, axes.title, *axes.get_xticklabels()):
             assert not legend.overlaps(text.get_window_extent()), text.get_text()
+
+
+def test_notes_of_neighbouring_panels_do_not_touch(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    _panels(comparison, tmp_path / "a.png", protocol="crfiqa")  # a range of FMRs makes the longest notes
+    notes = [axes.texts[0] for axes in figures[0].axes]
+    assert all("effective FMR" in note.get_text() and "pairs" in note.get_text() for note in notes)
+    left, right = (note.get_window_extent() for note in notes)
+    assert left.x1 < right.x0
+
+
+@pytest.mark.filterwarnings("ignore::eval_tools.scores.UnresolvedFMRWarning")
+def test_the_last_pairs_do_not_squash_the_panel(tmp_path: Path, figures: list[Figure]) -> None:
+    """The pair of highest quality is an error: at the very end the rate is 1."""
+    is_genuine = np.arange(400) < 200
+    similarity, quality = is_genuine.astype(float), np.linspace(0, 1, 400)
+    similarity[[0, 1, 2, 199]] = -1
+    curve = error_rejection_curve(similarity - 0.01 * ~is_genuine, is_genuine, quality, fmr=0.01)
+    assert curve.error[-1] == 1
+    assert highest_error([curve]) == pytest.approx(1.06 * curve.error[curve.discard <= 0.95].max())
+    plot_erc({"one": curve}, tmp_path / "a.png")
+    assert figures[0].axes[0].get_ylim() == (0, highest_error([curve]))
+    assert highest_error([dataclasses.replace(curve, n_errors=0 * curve.n_errors)]) is None
+
+
+def test_fonts_are_embedded_as_truetype(comparison: Comparison, tmp_path: Path) -> None:
+    _panels(comparison, tmp_path / "a.pdf")
+    content = (tmp_path / "a.pdf").read_bytes()
+    assert b"/CIDFontType2" in content
+    assert b"/Type3" not in content
+
+
+def test_names_are_drawn_as_they_stand(comparison: Comparison, tmp_path: Path, figures: list[Figure]) -> None:
+    summary = _summary(comparison)
+    plot_det({"_hidden": summary, r"$\frac{$": summary}, tmp_path / "a.png", title="$x_")
+    assert len(figures[0].legends[0].get_texts()) == 2
 
 
 def test_bands_and_a_logarithmic_axis(comparison: Comparison, tmp_path: Path, figures: list[Figure]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
+import html
 import json
 import re
 import sys
@@ -10,11 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.erc import error_rejection_curve
 from eval_tools.report import write_report
-from eval_tools.report.charts import _thinned, chart_data
-from eval_tools.results import Comparison, CurveKey, Gallery, GalleryItem, QualityKey, SetKey, SignificanceKey
-from tests.eval_tools.simulated import simulated_comparison
+from eval_tools.report.charts import chart_data
+from eval_tools.report.page import _as_good_as_the_best
+from eval_tools.report.thinning import Corners, line_corners, thinned
+from eval_tools.results import (
+    Comparison,
+    CurveKey,
+    Gallery,
+    GalleryItem,
+    MeasuredCurve,
+    QualityKey,
+    SetKey,
+    SignificanceKey,
+)
+from eval_tools.tables import area_table
+from tests.eval_tools.simulated import METHODS, simulated_comparison
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -51,6 +69,29 @@ def test_every_area_is_on_the_page(page: str, comparison: Comparison) -> None:
     text = _without_scripts(page)
     for measured in comparison.curves.values():
         assert f"{measured.area:.4f}" in text
+
+
+def test_methods_as_good_as_the_best_are_marked(page: str, comparison: Comparison) -> None:
+    """The simulated p-values tell the second method from the first nowhere, and the others everywhere."""
+    text = _without_scripts(page)
+    marked = re.findall(r"<tr[^>]*><th>[^<]*</th><th>([^<]*)</th>(.*?)</tr>", text, re.DOTALL)
+    rows = {method: 0 for method, _ in marked}
+    for method, cells in marked:
+        rows[method] += cells.count("≈")
+    assert rows[METHODS[1]] > 0
+    assert rows[METHODS[2]] == rows[METHODS[3]] == 0
+    without = dataclasses.replace(comparison, significance={})
+    assert _as_good_as_the_best(without, "fixed", area_table(without, "fixed")) == set()
+
+
+def test_only_the_scripts_of_the_page_may_run(page: str) -> None:
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
+    policy = html.unescape(policy)
+    allowed = re.findall(r"script-src ([^;]*)", policy)[0].split()
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == 2
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert allowed == [f"'sha256-{digest}'" for digest in digests]
 
 
 def test_the_charts_hold_every_curve(page: str, comparison: Comparison) -> None:
@@ -124,17 +165,90 @@ def test_missing_packages_are_named(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_thinning_keeps_the_shape_and_the_ends() -> None:
-    rng = np.random.default_rng(0)
-    n = 20_000
-    errors = np.cumsum(rng.random(n)[::-1] < 0.1)[::-1] / np.arange(n, 0, -1)
-    discard = np.arange(n) / n
-    kept = _thinned(discard, errors)
-    assert kept[0] == 0
-    assert kept[-1] == n - 1
-    held = errors[kept][np.searchsorted(kept, np.arange(n), side="right") - 1]
-    assert np.abs(held - errors).max() <= 0.002 * errors.max()
-    assert kept.size < n / 4
+def _noisy_curve(n: int, seed: int = 0) -> ErrorRejectionCurve:
+    """A step curve of n genuine pairs whose rate falls from some per cent to 0, with jumps at the end."""
+    rng = np.random.default_rng(seed)
+    is_genuine = np.arange(2 * n) < n
+    similarity = rng.normal(3.0 * is_genuine)
+    return error_rejection_curve(similarity, is_genuine, similarity + rng.normal(0, 2, 2 * n), fmr=0.1)
+
+
+def _deviations(curve: ErrorRejectionCurve, corners: Corners) -> NDArray[np.float64]:
+    """Of the line from the curve beside each step, where the rate is one number; relative, 0 from 0 is 0."""
+    middles = np.arange(curve.n_discardable) + 0.5
+    line = np.interp(middles, corners.n_discarded, curve.error[corners.points])
+    true = curve.at(middles / curve.n_discardable)
+    return np.abs(line - true) / np.where(np.abs(line - true) < 1e-12, 1.0, true)
+
+
+@pytest.mark.parametrize("most", [100, 300, 1000, 40_000])
+def test_thinning_keeps_the_shape_of_20000_points(most: int) -> None:
+    curve = _noisy_curve(20_000)
+    corners = line_corners(curve, most)
+    assert corners.n_discarded[0] == 0
+    assert corners.n_discarded[-1] == curve.n_discardable
+    assert corners.points.size <= most
+    # A line bends between two corners at most as much as at them.
+    assert 0 < _deviations(curve, corners).max() <= corners.deviation + 1e-9
+    assert np.diff(corners.n_discarded).max() < 0.03 * curve.n_discardable  # somewhere to hover
+    assert (corners.deviation <= 0.002) == (most == 40_000)
+
+
+def test_thinning_of_curves_that_are_short_flat_or_without_a_rate() -> None:
+    short = _noisy_curve(12)
+    flat = dataclasses.replace(short, n_errors=0 * short.n_errors)
+    for curve in (short, flat):
+        corners = line_corners(curve, 100)
+        assert corners.deviation <= 0.002
+        assert _deviations(curve, corners).max() <= 0.002
+    undefined = dataclasses.replace(short, threshold=np.full(short.discard.size, np.nan))
+    assert line_corners(undefined, 100).n_discarded[-1] == short.n_discardable
+
+
+def test_many_curves_are_thinned_more_and_the_page_says_how_much(
+    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few, _ = thinned([_noisy_curve(3000)])
+    monkeypatch.setattr("eval_tools.report.thinning.MOST_CORNERS", 3000)
+    many, drawn = thinned([_noisy_curve(3000, seed) for seed in range(10)])
+    assert few == 0.002 < many
+    assert sum(corners.points.size for corners in drawn) <= 3000
+    assert many >= max(corners.deviation for corners in drawn)
+    write_report(comparison, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"off by at most {100 * _data(page)['deviation']:g} % of the rate" in " ".join(page.split())
+
+
+def test_curves_can_be_drawn_from_the_counts_on_the_page(page: str, comparison: Comparison) -> None:
+    for drawn in _data(page)["curves"]:
+        key = CurveKey(
+            drawn["test_set"], drawn["recogniser"], drawn["method"], drawn["protocol"], float(drawn["fmr"])
+        )
+        curve = comparison.curves[key].curve
+        n_discarded, n_errors, n_genuine = (
+            np.cumsum(drawn[name]) for name in ("n_discarded", "n_errors", "n_genuine")
+        )
+        at_ends = [0, -1]
+        np.testing.assert_allclose((n_errors / n_genuine)[at_ends], curve.error[at_ends])
+        assert n_discarded[0] == 0
+        assert n_discarded[-1] / drawn["n_discardable"] == pytest.approx(curve.end, abs=1e-3)
+
+
+def test_the_page_of_a_paper_stays_small(tmp_path: Path) -> None:
+    """8 methods x 6 recognisers x 6 test sets under 2 protocols at 2 FMRs, 20,000 genuine pairs each."""
+    methods = tuple(f"method {number}" for number in range(8))
+    one = simulated_comparison(("a",), ("b",), methods, n_pairs=2000)
+    big = MeasuredCurve(_noisy_curve(20_000), 0.1, None)
+    curves = {
+        key._replace(test_set=f"set {s}", recogniser=f"recogniser {r}"): (
+            dataclasses.replace(big, band=measured.band) if key.protocol == "fixed" else measured
+        )
+        for s in range(6)
+        for r in range(6)
+        for key, measured in one.curves.items()
+    }
+    write_report(dataclasses.replace(one, curves=curves), tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size < 10e6
 
 
 def test_charts_hold_no_nan(comparison: Comparison) -> None:

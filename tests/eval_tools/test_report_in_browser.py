@@ -16,6 +16,8 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from eval_tools.report import write_report
 from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
 
+HOSTILE = "</script><img src=x onerror='window.hacked=1'><b>bold</b>"
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
@@ -25,6 +27,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         pytest.fail("this test needs Chromium and its driver: apt-get install chromium chromium-driver")
     page = tmp_path_factory.mktemp("report") / "report.html"
     write_report(simulated_comparison(n_pairs=400), page)
+    write_report(
+        simulated_comparison(sets=(HOSTILE,), methods=(f"good{HOSTILE}", "$__proto__"), n_pairs=200),
+        page.with_name("hostile.html"),
+    )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
@@ -77,11 +83,20 @@ def test_the_choices_change_the_curves(browser: webdriver.Chrome) -> None:
         script = "return document.querySelector('#erc > div').data.find(t => t.name === arguments[0]).text"
         return browser.execute_script(script, METHODS[0])
 
+    assert "genuine pairs" in first_curve()[0]
+    assert "impostor pairs" in first_curve()[0]
     seen = [first_curve()]
     for control, value in (("recogniser", RECOGNISERS[1]), ("protocol", "crfiqa"), ("fmr", f"{FMRS[1]:g}")):
         Select(browser.find_element(By.ID, control)).select_by_value(value)
         assert first_curve() not in seen
         seen.append(first_curve())
+
+
+def test_a_single_test_set_can_be_looked_at(browser: webdriver.Chrome) -> None:
+    choice = Select(browser.find_element(By.ID, "panel"))
+    for value, panels in ((SETS[1], 1), ("", len(SETS))):
+        choice.select_by_value(value)
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#erc > div .subplot.xy")) == panels
 
 
 def test_other_charts_and_pictures_are_there(browser: webdriver.Chrome) -> None:
@@ -108,6 +123,20 @@ def test_no_error_was_logged_and_nothing_was_asked_for(browser: webdriver.Chrome
     assert urls
     assert all(url.startswith(("file:", "data:", "blob:", "chrome:", "about:")) for url in urls), urls
     assert len([url for url in urls if url.startswith("file:")]) == 1
+
+
+def test_hostile_names_are_shown_and_do_nothing(browser: webdriver.Chrome) -> None:
+    page = browser.current_url
+    browser.get(page.replace("report.html", "hostile.html"))
+    try:
+        assert not browser.find_elements(By.CSS_SELECTOR, 'img[src="x"]')
+        assert HOSTILE in browser.find_element(By.CSS_SELECTOR, "#erc .gtitle").text
+        legends = browser.find_elements(By.CSS_SELECTOR, "#histograms .legendtext")
+        assert {legend.text for legend in legends} == {HOSTILE}
+        assert browser.execute_script("return window.hacked === undefined")
+        assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    finally:
+        browser.get(page)
 
 
 def test_the_page_is_one_file(tmp_path: Path) -> None:

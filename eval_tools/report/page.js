@@ -1,0 +1,176 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = id => document.getElementById(id);
+// Names come from strangers' files and Plotly reads a little HTML in its texts.
+const escaped = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+const config = {displaylogo: false, responsive: true, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]]};
+const font = {family: "system-ui, sans-serif", size: 12, color: "#1c1e21"};
+const axis = (title, more) => Object.assign({title: {text: title}, gridcolor: "#e9ecef", zeroline: false, linecolor: "#1c1e21", ticks: "outside", automargin: true}, more);
+const layout = (title, xaxis, yaxis, more) => Object.assign({
+  title: {text: title, font: {size: 14}, x: 0.01, xanchor: "left"}, font, xaxis, yaxis, hovermode: "closest", showlegend: false,
+  margin: {l: 62, r: 12, t: 52, b: 48}, paper_bgcolor: "#fff", plot_bgcolor: "#fff"}, more);
+const tinted = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
+// All boxes of a grid must be there before the first chart measures its own.
+function charts(id, count) {
+  const place = byId(id);
+  while (place.children.length < count) place.appendChild(document.createElement("div"));
+  while (place.children.length > count) { Plotly.purge(place.lastChild); place.lastChild.remove(); }
+  return place.children;
+}
+
+function fill(id, names, onChange) {
+  const select = byId(id);
+  for (const name of names) select.add(new Option(name, name));
+  select.parentElement.hidden = names.length < 2;
+  select.addEventListener("change", onChange);
+}
+
+const hidden = new Set();
+function addMethods() {
+  for (const method of data.methods) {
+    const label = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");
+    box.type = "checkbox"; box.checked = true; box.dataset.method = method;
+    swatch.className = "swatch"; swatch.style.background = data.lines.method[method].color;
+    box.addEventListener("change", () => { hidden[box.checked ? "delete" : "add"](method); drawCurves(); });
+    label.append(box, swatch, method);
+    byId("methods").append(label);
+  }
+}
+
+// Counts come as differences from the one before.
+const summed = steps => { let sum = 0; return steps.map(step => sum += step); };
+const at = (values, index) => values[values.length === 1 ? 0 : index];
+const shown = value => value ?? "none";
+
+function hoverTexts(curve, errors) {
+  const [discarded, genuine, impostor, wrong] =
+    [curve.n_discarded, curve.n_genuine, curve.n_impostor, curve.n_errors].map(summed);
+  return errors.map((error, i) => [
+    `<b>${escaped(curve.method)}</b>`,
+    `discarded ${(100 * discarded[i] / curve.n_discardable).toFixed(2)} %`,
+    `FNMR ${error === null ? "none" : error.toPrecision(4)} (${at(wrong, i)} of ${at(genuine, i)} genuine pairs)`,
+    `effective FMR ${shown(at(curve.effective_fmr, i))} on ${at(impostor, i)} impostor pairs`,
+    `threshold ${shown(at(curve.threshold, i))}`].join("<br>"));
+}
+
+function bandTrace(band, color) {
+  const discard = data.band_grids[band.grid];
+  return {x: [...discard, ...discard.slice().reverse()], y: [...band.high, ...band.low.slice().reverse()],
+    fill: "toself", fillcolor: tinted(color, .12), line: {width: 0}, hoverinfo: "skip", mode: "lines"};
+}
+
+function curveTraces(curve) {
+  const line = data.lines.method[curve.method];
+  const genuine = summed(curve.n_genuine), wrong = summed(curve.n_errors);
+  const x = summed(curve.n_discarded).map(count => count / curve.n_discardable);
+  const y = x.map((_, i) => at(genuine, i) && at(curve.threshold, i) !== null ? at(wrong, i) / at(genuine, i) : null);
+  const trace = {x, y, text: hoverTexts(curve, y), hoverinfo: "text", mode: "lines", name: escaped(curve.method), line: {...line, width: 2}};
+  return curve.band && byId("bands").checked ? [bandTrace(curve.band, line.color), trace] : [trace];
+}
+
+function referenceTraces(curve, reference) {
+  const line = {color: "#8a9199", width: 1.5}, best = reference.best_error;
+  return [
+    {x: [0, curve.end], y: [reference.random, reference.random], mode: "lines", line: {...line, dash: "dot"},
+      name: "random level", hoverinfo: "name+y"},
+    {x: [...reference.best_discard, curve.end], y: [...best, best[best.length - 1]], mode: "lines",
+      line: {...line, dash: "dash"}, name: "theoretical best", hoverinfo: "name+y"}];
+}
+
+function panelTitle(curves) {
+  const fmrs = curves.flatMap(curve => curve.effective_fmr).filter(fmr => fmr !== null);
+  const [low, high] = [Math.min(...fmrs), Math.max(...fmrs)].map(fmr => Number(fmr.toPrecision(2)));
+  return `${escaped(curves[0].test_set)}<br><span style="font-size:11px;color:#5b626b">effective FMR ` +
+    `${low === high ? low : `${low} to ${high}`}, ${curves[0].n_genuine[0]} + ${curves[0].n_impostor[0]} pairs</span>`;
+}
+
+const discardable = {fixed: "genuine pairs", image: "images"};
+
+function drawCurves() {
+  const chosen = {recogniser: byId("recogniser").value, protocol: byId("protocol").value, fmr: byId("fmr").value};
+  const log = byId("log").checked, only = byId("panel").value;
+  const isChosen = curve => Object.keys(chosen).every(key => curve[key] === chosen[key]);
+  const panels = data.test_sets.filter(name => !only || name === only)
+    .map(name => data.curves.filter(curve => curve.test_set === name && isChosen(curve)))
+    .filter(curves => curves.length);
+  const boxes = charts("erc", panels.length);
+  panels.forEach((curves, index) => {
+    const [first] = curves;
+    const reference = data.references.find(r => r.test_set === first.test_set && isChosen(r));
+    const traces = [...(byId("references").checked ? referenceTraces(first, reference) : []),
+      ...curves.filter(curve => !hidden.has(curve.method)).flatMap(curveTraces)];
+    const highest = Math.max(...curves.map(curve => curve.top)) || 1;
+    const lowest = Math.min(...curves.map(curve => curve.bottom ?? highest / 10));
+    const scale = log ? {type: "log", exponentformat: "power", dtick: 1, minor: {ticks: "outside", ticklen: 3},
+      range: [Math.log10(0.8 * lowest), Math.log10(highest)]} : {type: "linear", range: [0, highest]};
+    Plotly.react(boxes[index], traces, layout(panelTitle(curves),
+      axis(`discarded share of ${discardable[chosen.protocol] ?? "pairs"}`, {range: [0, data.limit ?? first.end]}),
+      axis(`FNMR at FMR ${chosen.fmr}`, scale)), config);
+  });
+}
+
+const legendBelow = {showlegend: true, legend: {orientation: "h", y: -0.3, yanchor: "top"}};
+
+function detTraces(row) {
+  const line = data.lines.recogniser[row.recogniser], name = escaped(row.recogniser);
+  const points = row.points.filter(point => point.resolved && point.fnmr > 0);
+  return [
+    {x: row.det_fmr, y: row.det_fnmr, mode: "lines", name, line: {...line, width: 2},
+      hovertemplate: "FMR %{x:.3g}<br>FNMR %{y:.3g}"},
+    {x: points.map(point => point.fmr), y: points.map(point => point.fnmr), mode: "markers", name, showlegend: false,
+      marker: {color: line.color, size: 8}, text: points.map(point => `target FMR ${point.target}`),
+      hovertemplate: "%{text}<br>FMR %{x:.3g}<br>FNMR %{y:.3g}"}];
+}
+
+function drawDet(box, rows) {
+  const lowest = key => Math.log10(Math.min(...rows.map(row => 1 / row[key])));
+  const decades = {type: "log", exponentformat: "power", dtick: 1, minor: {ticks: "outside", ticklen: 3}};
+  Plotly.react(box, rows.flatMap(detTraces), layout("detection error trade-off",
+    axis("FMR", {...decades, range: [lowest("n_impostor"), 0]}), axis("FNMR", {...decades, range: [lowest("n_genuine"), 0]}),
+    rows.length > 1 ? legendBelow : {}), config);
+}
+
+const middles = edges => edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
+
+function drawSimilarities(box, row) {
+  const bars = (kind, colour) => ({x: middles(row.edges), y: row[kind], type: "bar", name: kind,
+    marker: {color: tinted(colour, .55)}, hovertemplate: "similarity %{x:.3f}<br>share %{y:.4f}"});
+  const shapes = row.points.filter(point => point.threshold !== null).map(({threshold}) => ({type: "line", x0: threshold,
+    x1: threshold, yref: "paper", y0: 0, y1: 1, line: {dash: "dot", width: 1, color: "#5b626b"}}));
+  Plotly.react(box, [bars("impostor", "#D55E00"), bars("genuine", "#0072B2")], layout(escaped(row.recogniser),
+    axis("similarity"), axis("share of pairs"), {barmode: "overlay", bargap: 0, shapes, ...legendBelow}), config);
+}
+
+function drawVerification() {
+  const rows = data.verification.filter(row => row.test_set === byId("test_set").value);
+  const [det, ...others] = charts("det", rows.length + 1);
+  drawDet(det, rows);
+  rows.forEach((row, index) => drawSimilarities(others[index], row));
+}
+
+function drawQuality() {
+  const boxes = charts("histograms", data.quality.length);
+  data.quality.forEach((method, index) => {
+    const traces = method.densities.map(({test_set, density}) => {
+      const line = data.lines.test_set[test_set];
+      return {x: middles(method.edges), y: density, mode: "lines", fill: "tozeroy", fillcolor: tinted(line.color, .08),
+        line: {...line, shape: "hvh", width: 1.5}, name: escaped(test_set), hovertemplate: "%{x:.2f}<br>density %{y:.3g}"};
+    });
+    Plotly.react(boxes[index], traces, layout(escaped(method.method), axis("quality, scaled", {range: [0, 1]}),
+      axis("density", {rangemode: "tozero"}), legendBelow), config);
+  });
+}
+
+if (data.curves.length) {
+  fill("recogniser", data.recognisers.filter(r => data.curves.some(c => c.recogniser === r)), drawCurves);
+  fill("protocol", data.protocols, drawCurves);
+  fill("fmr", data.fmrs, drawCurves);
+  fill("panel", data.test_sets, drawCurves);
+  for (const id of ["log", "bands", "references"]) byId(id).addEventListener("change", drawCurves);
+  byId("bands").parentElement.hidden = !data.curves.some(c => c.band);
+  addMethods();
+  drawCurves();
+}
+fill("test_set", data.test_sets, drawVerification);
+drawVerification();
+if (data.quality.length) drawQuality();
