@@ -8,6 +8,7 @@ names and in other runs, and never once either has changed.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,10 +19,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from igfiqa_head.io.atomic import atomic_path
+from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
 
 CHUNK = 128
-FloatArray = NDArray[np.float32]
 UInt8Array = NDArray[np.uint8]
 
 
@@ -95,6 +95,7 @@ def apply_cached(
     Args:
         functions: by name.
         images: [N] RGB uint8 [H, W, 3], read one at a time; one that raises ``ValueError`` is unreadable.
+            If no function says which size it takes, that is the size of most images of the first chunk.
         folder: where results are kept, made if it does not exist; None keeps them in memory alone.
         on_bad: what to do with an image that is unreadable, has another size than the functions take, or
             gives a result that is not finite: "error", or "exclude" it, which leaves its rows NaN.
@@ -108,7 +109,7 @@ def apply_cached(
 
     Raises:
         ValueError: a bad image and ``on_bad`` is "error", no good image, functions that take images of
-            different sizes, or a function that breaks its own promises.
+            different sizes, a function that breaks its own promises, or a folder that cannot be used.
     """
     if on_bad not in ("error", "exclude"):
         raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
@@ -122,7 +123,9 @@ def apply_cached(
     def collect(found: Mapping[int, str]) -> None:
         bad.update((index, f"{reader.label(index)}: {reason}") for index, reason in found.items())
         if bad and on_bad == "error":
-            raise ValueError(f"{bad[min(bad)]}; to leave out such images pass on_bad='exclude'")
+            raise ValueError(
+                f"{bad[min(bad)]}; leave such images out with on_bad='exclude' (--on-bad exclude)"
+            )
 
     # disable=None: no bar where stderr is no terminal.
     with tqdm(total=len(images), desc=title, unit="image", disable=None if progress else True) as bar:
@@ -135,6 +138,7 @@ def apply_cached(
             bar.update(group.stop - group.start)
     if bad and len(bad) == len(images):
         raise ValueError(f"none of {len(images)} images can be used; {bad[0]}")
+    reader.check_size()
     keep = np.ones(len(images), np.bool_)
     return {name: ChunkedArray(parts[name], functions[name].row_shape, keep) for name in functions}, bad
 
@@ -168,10 +172,12 @@ class _Part:
     def rows(self, row_shape: tuple[int, ...]) -> FloatArray:
         """[stop - start, ...] with NaN for unreadable images."""
         whole = np.full((self.stop - self.start, *row_shape), np.nan, np.float32)
-        content = self.content
-        whole[self.positions - self.start] = (
-            np.load(content, allow_pickle=False) if isinstance(content, Path) else content
-        )
+        content: FloatArray | Path | None = self.content
+        if isinstance(content, Path):
+            content = load_rows(content, (len(self.positions), *row_shape))
+        if content is None:
+            raise ValueError(f"{self.content} was changed or removed while it was in use: start again")
+        whole[self.positions - self.start] = content
         return whole
 
 
@@ -182,6 +188,8 @@ class _Reader:
         self, images: Sequence[UInt8Array], names: Sequence[str] | None, size: tuple[int, int] | None
     ) -> None:
         self._images, self._names, self._size = images, names, size
+        self._is_given = size is not None
+        self._counts: Counter[tuple[int, int]] = Counter()
 
     def label(self, index: int) -> str:
         return f"image {index}" if self._names is None else f"image {index} ({self._names[index]})"
@@ -191,20 +199,51 @@ class _Reader:
         bad: dict[int, str] = {}
         for index in chunk:
             try:
-                good[index] = self._checked(self._images[index])
+                good[index] = _checked(self._images[index])
             except ValueError as error:
                 bad[index] = str(error)
+        if good:
+            bad |= self._of_other_sizes(good)
         pixels = np.stack(list(good.values())) if good else np.empty((0, 0, 0, 3), np.uint8)
-        return _Group(chunk.start, chunk.stop, np.array(list(good), np.int64), pixels, bad)
+        return _Group(
+            chunk.start, chunk.stop, np.array(list(good), np.int64), pixels, dict(sorted(bad.items()))
+        )
 
-    def _checked(self, image: UInt8Array) -> UInt8Array:
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"expected RGB uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
-        self._size = self._size or (image.shape[0], image.shape[1])
-        if image.shape[:2] != self._size:
-            received, expected = ("{} x {}".format(*size) for size in (image.shape, self._size))
-            raise ValueError(f"the image is {received}, expected {expected}: align and crop the faces first")
-        return image
+    def _of_other_sizes(self, images: dict[int, UInt8Array]) -> dict[int, str]:
+        """Take the images of another size out of ``images``, and say why."""
+        sizes = Counter(map(_size, images.values()))
+        self._counts.update(sizes)
+        size = self._size = self._size or sizes.most_common(1)[0][0]
+        others = {index: _size(image) for index, image in images.items() if _size(image) != size}
+        for index in others:
+            del images[index]
+        reason = "the image is {}, expected {}: align and crop the faces first"
+        return {index: reason.format(_by(other), _by(size)) for index, other in others.items()}
+
+    def check_size(self) -> None:
+        """``ValueError`` if the first chunk misled: another size than it suggested is more common."""
+        if self._is_given or self._size is None:
+            return
+        most, count = self._counts.most_common(1)[0]
+        if count > self._counts[self._size]:
+            raise ValueError(
+                f"most images are {_by(most)}, but the first ones are {_by(self._size)}: align and crop all "
+                "faces to one size first"
+            )
+
+
+def _checked(image: UInt8Array) -> UInt8Array:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected RGB uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+    return image
+
+
+def _size(image: UInt8Array) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 class _Store:
@@ -213,18 +252,16 @@ class _Store:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
 
     def part(self, name: str, function: ImageFunction, group: _Group) -> tuple[_Part, dict[int, str]]:
         """The result for a chunk, and which images it is not finite for."""
-        path = None if self._folder is None else self._folder / f"{_key(function, group)}.npy"
+        path = None if self._folder is None else self._folder / f"{_key(function, group)}{SUFFIX}"
         shape = (len(group.positions), *function.row_shape)
-        values = None if path is None else _load(path, shape)
+        values = None if path is None else load_rows(path, shape)
         if values is None:
             values = _computed(name, function, group.pixels, shape)
-            if path is not None:
-                with atomic_path(path) as temporary:
-                    np.save(temporary, values, allow_pickle=False)
+            path = None if path is None else keep_rows(path, values)
         finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
         failed = {int(row): f"{name} gives NaN or infinity" for row in group.positions[~finite]}
         return _Part(group.start, group.stop, group.positions, values if path is None else path), failed
@@ -232,16 +269,6 @@ class _Store:
 
 def _key(function: ImageFunction, group: _Group) -> str:
     return hashlib.sha256(function.fingerprint.encode() + b"\0" + group.digest).hexdigest()
-
-
-def _load(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
-    """A kept result, or None if there is none or it is damaged."""
-    try:
-        # Mapped first: a header that promises more than the file holds is found out before memory is taken.
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return np.array(values) if values.shape == shape and values.dtype == np.float32 else None
 
 
 def _computed(name: str, function: ImageFunction, pixels: UInt8Array, shape: tuple[int, ...]) -> FloatArray:

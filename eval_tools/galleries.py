@@ -18,19 +18,20 @@ Images = Sequence[NDArray[np.uint8]]
 
 
 def extreme_faces(images: Images, quality: FloatArray, method: str, test_set: str) -> list[Gallery]:
-    """The lowest and the highest scored faces; NaN qualities are passed over, equal pictures shown once."""
+    """The lowest and the highest scored faces, equal pictures shown once.
+
+    NaN qualities and images that cannot be decoded are passed over.
+    """
     order = np.argsort(quality, kind="stable")
     order = order[~np.isnan(quality[order])]
-    return [
-        Gallery(
-            f"{test_set}: {which} {method}",
-            f"The faces of {test_set} that {method} scores {which}, {which} first.",
-            tuple(
-                GalleryItem((images[index],), f"{quality[index]:.4g}") for index in _distinct(images, chosen)
-            ),
+    galleries = []
+    for which, chosen in (("lowest", order), ("highest", order[::-1])):
+        items = tuple(
+            GalleryItem((image,), f"{quality[index]:.4g}") for index, image in _distinct(images, chosen)
         )
-        for which, chosen in (("lowest", order), ("highest", order[::-1]))
-    ]
+        note = f"The faces of {test_set} that {method} scores {which}, {which} first."
+        galleries += [Gallery(f"{test_set}: {which} {method}", note, items)] if items else []
+    return galleries
 
 
 def missed_pairs(
@@ -40,34 +41,49 @@ def missed_pairs(
     threshold: float,
     title: str,
 ) -> list[Gallery]:
-    """Genuine pairs that are not recognised although their quality is high, highest first."""
+    """Genuine pairs that are not recognised although their quality is high, highest first.
+
+    Pairs with an image that cannot be decoded are passed over.
+    """
     genuine = test_set.is_genuine
     missed = np.flatnonzero(genuine & (similarity < threshold))
-    if not missed.size:
-        return []
     ranks = np.sort(pair_quality[genuine])
     items = []
-    for pair in missed[np.argsort(-pair_quality[missed], kind="stable")][:PAIRS]:
+    for pair in missed[np.argsort(-pair_quality[missed], kind="stable")]:
+        faces = [_decoded(test_set.images, index) for index in test_set.pairs[pair]]
+        pictures = tuple(face for face in faces if face is not None)
+        if len(pictures) < len(faces):
+            continue
         share = 100 * np.searchsorted(ranks, pair_quality[pair]) / ranks.size
         caption = f"similarity {similarity[pair]:.3f}, quality above {share:.0f} % of the genuine pairs"
-        first, second = test_set.pairs[pair]
-        items.append(GalleryItem((test_set.images[first], test_set.images[second]), caption))
+        items.append(GalleryItem(pictures, caption))
+        if len(items) == PAIRS:
+            break
     note = (
         f"{missed.size:,} of {ranks.size:,} genuine pairs have a similarity below the threshold of "
         f"{threshold:.3f}. These have the highest quality, so discarding by quality reaches them last."
     )
-    return [Gallery(title, note, tuple(items))]
+    return [Gallery(title, note, tuple(items))] if items else []
 
 
-def _distinct(images: Images, order: IntArray) -> list[int]:
+def _distinct(images: Images, order: IntArray) -> list[tuple[int, NDArray[np.uint8]]]:
     """The first ``FACES`` of ``order``, leaving out repeats: test sets hold some images many times."""
-    chosen: list[int] = []
+    chosen: list[tuple[int, NDArray[np.uint8]]] = []
     seen: set[bytes] = set()
     for index in order:
-        pixels = images[index].tobytes()
-        if pixels not in seen:
-            seen.add(pixels)
-            chosen.append(int(index))
+        image = _decoded(images, index)
+        if image is None or image.tobytes() in seen:
+            continue
+        seen.add(image.tobytes())
+        chosen.append((int(index), image))
         if len(chosen) == FACES:
             break
     return chosen
+
+
+def _decoded(images: Images, index: int) -> NDArray[np.uint8] | None:
+    """An image, None if it cannot be decoded: where all scores are given, nothing else has looked at it."""
+    try:
+        return images[index]
+    except ValueError:
+        return None

@@ -9,18 +9,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.precomputed.files import read_npz
 from eval_tools.scores import FloatArray, IntArray
 from eval_tools.significance import Band, PairedComparison
+from eval_tools.type_hints import fits
 from eval_tools.verification import OperatingPoint
 from igfiqa_head.io.atomic import atomic_path
 
@@ -156,12 +157,11 @@ class Comparison:
             )
         try:
             document = json.loads(paths[0].read_text(encoding="utf-8"))
-            with np.load(paths[1], allow_pickle=False) as arrays:
-                content = _decode(document, arrays)
-        except (ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
+            content = _decode(document, read_npz(paths[1]))
+            if not isinstance(content, cls):
+                raise ValueError(f"{JSON_FILE} holds a {type(content).__name__}, expected a comparison")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the results in {folder} are damaged: {error!r}") from error
-        if not isinstance(content, cls):
-            raise ValueError(f"{paths[0]} holds a {type(content).__name__}, expected a comparison")
         return content
 
 
@@ -213,4 +213,50 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return arrays[value["array"]]
     if "items" in value:
         return {_decode(key, arrays): _decode(item, arrays) for key, item in value["items"]}
-    return _CLASSES[value["class"]](**{name: _decode(item, arrays) for name, item in value["fields"].items()})
+    kind = _CLASSES[value["class"]]
+    fields = {name: _decode(item, arrays) for name, item in value["fields"].items()}
+    for name, hint in get_type_hints(kind).items():
+        if not fits(fields[name], hint):
+            raise ValueError(f"{kind.__name__}.{name} is a {type(fields[name]).__name__} that is no {hint}")
+    content = kind(**fields)
+    if not _is_consistent(content):
+        raise ValueError(f"the parts of a {kind.__name__} do not fit each other")
+    return content
+
+
+def _is_consistent(content: Any) -> bool:
+    """Whether arrays that belong together have the same length, and what is referred to is there."""
+    match content:
+        case Band():
+            return _same_length(content.discard, content.low, content.high)
+        case ErrorRejectionCurve():
+            counts = (content.n_discarded, content.n_errors, content.n_genuine, content.n_impostor)
+            chosen = (content.threshold, content.effective_fmr)
+            length = content.discard.size
+            return (
+                _same_length(content.discard, *counts)
+                and _same_length(content.best_errors)
+                and all(np.shape(value) in ((), (1,), (length,)) for value in chosen)
+            )
+        case VerificationSummary():
+            bins = (content.genuine, content.impostor)
+            return _same_length(content.det_fmr, content.det_fnmr) and _same_length(content.edges[1:], *bins)
+        case OperatingPoint():
+            return content.n_genuine > 0 and content.n_impostor > 0
+        case GalleryItem():
+            return len(content.images) > 0 and all(_is_image(image) for image in content.images)
+        case Comparison():
+            measured = all(
+                SetKey(key.test_set, key.recogniser) in content.verification for key in content.curves
+            )
+            return measured and all(_same_length(quality) for quality in content.quality.values())
+    return True
+
+
+def _is_image(array: NDArray[Any]) -> bool:
+    return array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0
+
+
+def _same_length(*arrays: NDArray[Any]) -> bool:
+    """Whether all are [K], K at least 1."""
+    return all(array.ndim == 1 and array.size and array.shape == arrays[0].shape for array in arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class FaceNetwork:
                 (127.5, 127.5).
 
         Raises:
-            ValueError: no such file, not a complete ONNX model, not a network of faces [N, 3, H, W], or a
-                provider that is not available.
+            ValueError: no such file, not a complete ONNX model, not a network of faces [N, 3, H, W], a
+                provider that is not available, or a normalisation that divides by zero.
         """
         self.path = Path(path)
         content = _read(self.path)
@@ -67,7 +68,7 @@ class FaceNetwork:
         self._session = open_session(self.path, providers, threads)
         self._input, self._batch, self.image_size = _face_input(self.path, self._session)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.mean, self.std = normalisation or _normalisation(graph, self.metadata)
+        self.mean, self.std = _checked(normalisation) or _normalisation(graph, self.metadata)
         self.fingerprint = _fingerprint(self.path, content, graph, (self.mean, self.std))
         self._output_names = [output.name for output in self._session.get_outputs()]
         black = np.zeros((1, *self.image_size, 3), np.uint8)
@@ -153,15 +154,19 @@ def open_session(
     """An onnxruntime session of any ONNX file, its warnings silenced.
 
     Raises:
-        ValueError: onnxruntime cannot load the file, ``threads`` is below 1, or a provider is not available.
+        ValueError: onnxruntime cannot load the file, ``threads`` is no integer or below 1, or a provider is
+            not available.
     """
     available = onnxruntime.get_available_providers()
+    providers = [providers] if isinstance(providers, str) else providers
     chosen = providers or [name for name in _PREFERRED if name in available]
     missing = [name for name in chosen if name not in available]
     if missing:  # onnxruntime itself would warn and take the CPU
-        raise ValueError(f"onnxruntime has no {', '.join(missing)} here; it has {', '.join(available)}")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
+        raise ValueError(
+            f"onnxruntime has no {', '.join(map(str, missing))} here; it has {', '.join(available)}"
+        )
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
@@ -246,6 +251,18 @@ def _normalisation(graph: OnnxGraph, metadata: dict[str, str]) -> tuple[float, f
     subtracts = any(name.startswith(("Sub", "_minus")) for name in first)
     multiplies = any(name.startswith(("Mul", "_mul")) for name in first)
     return (0.0, 1.0) if subtracts and multiplies else (127.5, 127.5)
+
+
+def _checked(normalisation: tuple[float, float] | None) -> tuple[float, float] | None:
+    if normalisation is None:
+        return None
+    try:
+        mean, std = map(float, normalisation)
+    except (TypeError, ValueError):
+        mean, std = math.nan, math.nan
+    if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+        raise ValueError(f"normalisation must be (mean, std) with std above 0, got {normalisation!r}")
+    return mean, std
 
 
 def _fingerprint(path: Path, content: bytes, graph: OnnxGraph, normalisation: tuple[float, float]) -> str:

@@ -51,7 +51,8 @@ class BadLines:
         """
         if self._on_bad == "error":
             raise ValueError(
-                f"{path}, {first}: {problem}, got {detail}. Correct the file, or pass on_bad='exclude' to "
+                f"{path}, {first}: {problem}, got {detail}. Correct the file, or pass "
+                "on_bad='exclude' (--on-bad exclude) to "
                 "leave such lines out and have them counted"
             )
         before, first = self._found.get((path.name, problem), (0, first))

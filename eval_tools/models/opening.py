@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -44,7 +45,7 @@ def open_recogniser(
     Raises:
         ValueError: none of these, or one that is damaged or no recogniser.
     """
-    packs = Path("~/.insightface/models").expanduser()
+    packs = _expanded("~/.insightface/models")
     path = _existing(spec) or _existing(str(packs / spec))
     if path is None:
         installed = [folder.name for folder in packs.glob("*") if folder.is_dir()]
@@ -85,7 +86,7 @@ def open_quality(
         return built_in[spec]
     path, column = _existing(spec), "quality"
     if path is None and _existing(spec.rpartition(":")[0]) is not None:
-        path, column = Path(spec.rpartition(":")[0]).expanduser(), spec.rpartition(":")[2]
+        path, column = _expanded(spec.rpartition(":")[0]), spec.rpartition(":")[2]
     if path is None:
         raise ValueError(_not_found(spec, "quality method", _QUALITIES, BUILT_IN_QUALITIES))
     if path.suffix.lower() in SCORE_SUFFIXES:
@@ -111,8 +112,12 @@ def _open_pack(
 
 
 def _existing(spec: str) -> Path | None:
-    path = Path(spec).expanduser()
-    return path if spec and path.exists() else None
+    path = _expanded(spec)
+    return path if spec and os.path.exists(path) else None  # pathlib's raises for names that are too long
+
+
+def _expanded(spec: str) -> Path:
+    return Path(os.path.expanduser(spec))  # pathlib's raises where there is no such user
 
 
 def _not_found(spec: str, kind: str, expected: str, known: Iterable[str]) -> str:

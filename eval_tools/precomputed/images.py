@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eval_tools.precomputed.files import CsvFile, read_name_scores, read_npz
+from eval_tools.precomputed.files import CsvFile, read_name_scores, read_npz, text_of
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 
 NAME_COLUMNS = ("name", "image", "path", "file", "filename")
@@ -23,7 +23,7 @@ class Lookup:
     Attributes:
         values: [N, ...], NaN for the images in ``bad``.
         bad: position of an image the file has no usable value for -> why.
-        notes: how the images were found, if not by equal names.
+        notes: how the images were found, if not by equal names, and what of the file is of no image.
     """
 
     values: NDArray[np.floating]
@@ -33,6 +33,8 @@ class Lookup:
 
 class _Precomputed:
     """Rows of values [M, ...] by name, or by position where there are no names."""
+
+    _fault = "NaN or infinite"
 
     def __init__(self, path: Path, names: Sequence[str] | None, values: NDArray[np.floating]) -> None:
         self.path = path
@@ -45,39 +47,55 @@ class _Precomputed:
         """Values for a test set's images.
 
         Args:
-            names: [N] of the images; see :func:`eval_tools.precomputed.matching.match_names` for how they are
-                found. A file without names must hold N values, in the order of the images.
-            on_bad: an image without a value, with a NaN or infinite one, or with two different ones is an
-                "error", or listed for its exclusion ("exclude").
+            names: [N] of the images, the same for the same image; see
+                :func:`eval_tools.precomputed.matching.match_names` for how they are found. A file without
+                names must hold N values, in the order of the images.
+            on_bad: an image without a value, with a NaN or infinite one (or a zero embedding), or with two
+                different ones is an "error", or listed for its exclusion ("exclude").
 
         Raises:
-            ValueError: such an image and ``on_bad`` is "error", no usable image, or another number of values.
+            ValueError: such an image and ``on_bad`` is "error", no usable image, another number of values, or
+                names that cannot be those of the set.
         """
         if on_bad not in ("error", "exclude"):
             raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
-        positions, how = self._find(names)
+        positions, notes = self._find(names)
         values = np.full((len(names), *self._values.shape[1:]), np.nan, self._values.dtype)
         values[positions >= 0] = self._values[positions[positions >= 0]]
-        finite = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-        bad = {row: self._reason(names[row], int(positions[row])) for row in np.flatnonzero(~finite).tolist()}
-        values[~finite] = np.nan
+        usable = self._usable(values)
+        bad = {row: self._reason(names[row], int(positions[row])) for row in np.flatnonzero(~usable).tolist()}
+        values[~usable] = np.nan
         if bad and (on_bad == "error" or len(bad) == len(names)):
             raise ValueError(
                 f"{self.path}: {bad[min(bad)]}; {len(bad)} of {len(names)} images have no usable value: add "
-                "the values, or leave some images out with on_bad='exclude'"
+                "the values, or leave such images out with on_bad='exclude' (--on-bad exclude)"
             )
-        return Lookup(values, bad, () if how is None else (f"{self.path.name}: images were found by {how}.",))
+        return Lookup(values, bad, notes)
 
-    def _find(self, names: Sequence[str]) -> tuple[NDArray[np.int64], str | None]:
+    def _usable(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
+        return np.isfinite(values)
+
+    def _find(self, names: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Row [N] of each image, negative where there is none, and notes."""
         if self._names is None:
             if len(names) != len(self._values):
                 raise ValueError(
                     f"{self.path} holds {len(self._values)} values without names, expected one for each of "
                     f"the {len(names)} images in their order; or add the array 'names'"
                 )
-            return np.arange(len(names)), None
-        match = match_names([_normal(name) for name in names], self._names)
-        return match.positions, match.how
+            return np.arange(len(names)), ()
+        # IJB has the same image in several templates.
+        distinct = {name: number for number, name in enumerate(dict.fromkeys(map(_normal, names)))}
+        try:
+            match = match_names(list(distinct), self._names)
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from error
+        notes = [] if match.how is None else [f"images were found by {match.how}"]
+        unused = len(self._names) - np.count_nonzero(match.positions >= 0)
+        if unused:
+            notes.append(f"{unused} of its {len(self._names)} names are of no image of this set")
+        rows = np.array([distinct[_normal(name)] for name in names], np.int64)
+        return match.positions[rows], tuple(f"{self.path.name}: {note}." for note in notes)
 
     def _reason(self, name: str, position: int) -> str:
         if position == AMBIGUOUS:
@@ -87,7 +105,7 @@ class _Precomputed:
             return f"there is no value for image {name!r}{example}"
         if self._names is not None and self._names[position] in self._conflicts:
             return f"image {self._names[position]!r} occurs twice with different values"
-        return f"the value of image {name!r} is NaN or infinite"
+        return f"the value of image {name!r} is {self._fault}"
 
 
 def _normal(name: str) -> str:
@@ -121,6 +139,8 @@ class PrecomputedEmbeddings(_Precomputed):
     [N], without which the embeddings are in the order of the images.
     """
 
+    _fault = "zero, NaN or infinite"
+
     def __init__(self, path: str | Path) -> None:
         """Read the file.
 
@@ -138,6 +158,12 @@ class PrecomputedEmbeddings(_Precomputed):
                 f"{list(arrays['embeddings'].shape)}"
             )
         super().__init__(path, _names(path, arrays, len(embeddings)), embeddings)
+
+    def _usable(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Whether every view has a length to divide by."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            squared = np.einsum("nvd,nvd->nv", values, values, dtype=np.float64)
+        return ((squared > 0) & (squared < np.inf)).all(axis=1)
 
 
 class PrecomputedQuality(_Precomputed):
@@ -200,6 +226,4 @@ def _names(path: Path, arrays: Mapping[str, NDArray[Any]], count: int) -> list[s
     names = arrays["names"]
     if names.shape != (count,) or names.dtype.kind not in "USiu":
         raise ValueError(f"{path}: names must be strings [{count}], got {names.dtype} {list(names.shape)}")
-    if names.dtype.kind == "S":
-        names = np.char.decode(names, "utf-8", "replace")
-    return [str(name) for name in names]
+    return text_of(names)

@@ -29,10 +29,18 @@ def match_names(wanted: Sequence[str], given: Sequence[str]) -> Match:
     """Find distinct names among distinct names, all by the strictest rule that finds all of them.
 
     The rules, from strict to lax: equal names; equal last parts of the paths, as many as possible; the same
-    without the suffix; equal numbers (CR-FIQA calls the images of a ``.bin`` file 00000.jpg, 00001.jpg ... in
-    file order). Where a rule does not tell two names of one side apart, they are ambiguous. If no rule finds
-    all, the first of those that find the most is taken.
+    without the suffix. Where a rule does not tell two names of one side apart, they are ambiguous. If no rule
+    finds all, the first of those that find the most is taken.
+
+    Images that are known by their positions 0 .. N - 1 alone, as those of a ``.bin`` file, are found by
+    number, whatever its zeros, folder and suffix: CR-FIQA calls them 00000.jpg, 00001.jpg ... in file order.
+    A number fits any set, so it is taken only from names that are the numbers 0 .. N - 1, each once.
+
+    Raises:
+        ValueError: images that are known by their positions, and other names than these.
     """
+    if _are_positions(wanted):
+        return _match_positions(wanted, given)
     best: Match | None = None
     most = -1
     for how, key in _rules(wanted, given):
@@ -45,6 +53,26 @@ def match_names(wanted: Sequence[str], given: Sequence[str]) -> Match:
     return best or Match(np.empty(0, np.int64), None)
 
 
+def _are_positions(names: Sequence[str]) -> bool:
+    return len(names) > 0 and set(names) == set(map(str, range(len(names))))
+
+
+def _match_positions(wanted: Sequence[str], given: Sequence[str]) -> Match:
+    keys, positions = [_number(name) for name in given], set(wanted)
+    if len(keys) != len(wanted) or set(keys) != positions:
+        others = [name for name, key in zip(given, keys, strict=True) if key not in positions]
+        example = next(iter([*others, *given]), "")
+        raise ValueError(
+            f"its {len(given)} names, such as {example!r}, are not those of the {len(wanted)} images of this "
+            f"set: these are known by their position alone, so expected the numbers 0 .. {len(wanted) - 1}, "
+            "each once, with any zeros, folder and suffix; write NaN for an image without a value"
+        )
+    same = set(given) == set(wanted)
+    return Match(
+        _positions(wanted, keys), None if same else "their number, whatever its zeros, folder and suffix"
+    )
+
+
 def _rules(wanted: Sequence[str], given: Sequence[str]) -> Iterator[tuple[str | None, Callable[[str], str]]]:
     yield None, str
     depth = 1 + min(max((name.count("/") for name in names), default=0) for names in (wanted, given))
@@ -55,7 +83,6 @@ def _rules(wanted: Sequence[str], given: Sequence[str]) -> Iterator[tuple[str | 
                 f"the last {parts} of their paths, {suffix} the suffix",
                 partial(_tail, length=length, bare=suffix == "without"),
             )
-    yield "their number, whatever its zeros, folder and suffix", _number
 
 
 def _tail(name: str, length: int, bare: bool) -> str:
@@ -66,7 +93,7 @@ def _tail(name: str, length: int, bare: bool) -> str:
 
 def _number(name: str) -> str:
     stem = _tail(name, 1, bare=True)
-    return str(int(stem)) if stem.isdecimal() else name
+    return (stem.lstrip("0") or "0") if stem.isdecimal() else name
 
 
 def _positions(wanted: Sequence[str], given: Sequence[str]) -> NDArray[np.int64]:

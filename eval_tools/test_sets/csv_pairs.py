@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import PureWindowsPath
 
+from eval_tools.precomputed.files import find_delimiter
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
 from eval_tools.test_sets.images import is_inside
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, listed_set, read_text
@@ -23,9 +24,9 @@ _FLAGS = {"0": False, "1": True, "false": False, "true": True}
 def read_csv_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
     """A test set from a CSV file of pairs.
 
-    Its first line names the columns, in any order: ``image_a``, ``image_b`` (paths relative to the CSV file's
-    folder, which they may not leave), ``is_genuine`` (0, 1, true or false) and optionally ``identity_a`` and
-    ``identity_b``.
+    Its first line names the columns, in any order and separated by commas, semicolons or tabs: ``image_a``,
+    ``image_b`` (paths relative to the CSV file's folder, which they may not leave), ``is_genuine`` (0, 1,
+    true or false) and optionally ``identity_a`` and ``identity_b``.
 
     Args:
         path: the file.
@@ -46,12 +47,13 @@ def read_csv_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
 def is_pair_csv(path: PathLike) -> bool:
     """Whether a file starts as a CSV file of pairs does."""
     lines = [*first_lines(path, 1), ""]
-    return set(_REQUIRED) <= {field.strip(' "') for field in lines[0].split(",")}
+    return set(_REQUIRED) <= {field.strip(' "') for field in lines[0].split(find_delimiter(lines))}
 
 
 def _rows(path: PathLike, text: str) -> Iterator[tuple[int, list[str]]]:
     """(line number, fields without surrounding spaces) of every line that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    delimiter = find_delimiter(io.StringIO(text, newline=None))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         for fields in reader:
             if any(fields):

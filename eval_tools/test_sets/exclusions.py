@@ -42,7 +42,8 @@ class Exclusions:
         detail = detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]} ..."
         if self._on_bad == "error":
             raise ValueError(
-                f"{self._path}: {detail}; correct it, or leave such entries out with on_bad='exclude'"
+                f"{self._path}: {detail}; correct it, or leave such entries out with on_bad='exclude' "
+                "(--on-bad exclude)"
             )
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._first.setdefault(kind, detail)

@@ -23,8 +23,9 @@ def read_bin_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
 
     Args:
         path: the file.
-        on_bad: "exclude" leaves out pairs that repeat an earlier one byte for byte. They are never an error:
-            arcface_torch counts them, and so do published figures. A note says how many there are.
+        on_bad: "exclude" leaves out pairs that repeat an earlier one byte for byte, but not their images,
+            which are known by their position in the file. They are never an error: arcface_torch counts them,
+            and so do published figures. A note says how many there are.
 
     Raises:
         ValueError: not such a file, or no genuine or no impostor pair.
@@ -39,7 +40,7 @@ def read_bin_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
             is_genuine=content.is_genuine,
             folds=folds_of(n_pairs, FOLDS),
         )
-        return _note_repeated(test_set, _repeated(content), on_bad)
+        return _note_folds(_note_repeated(test_set, _repeated(content), on_bad))
     except ValueError as error:
         raise VerificationBinError(f"{path}: {error}") from error
 
@@ -67,4 +68,20 @@ def _note_repeated(test_set: VerificationSet, repeated: BoolArray, on_bad: OnBad
     found = f"{np.count_nonzero(repeated)} of {repeated.size} pairs repeat an earlier pair byte for byte"
     if on_bad == "error":
         return replace(test_set, notes=(f"{found}; they are counted, as arcface_torch does.",))
-    return select(test_set, np.repeat(~repeated, 2), ~repeated, f"{found} and were excluded.")
+    keep_images = np.ones(len(test_set.images), np.bool_)
+    return select(test_set, keep_images, ~repeated, f"{found} and were excluded.")
+
+
+def _note_folds(test_set: VerificationSet) -> VerificationSet:
+    """Files of other programs may hold all genuine pairs first."""
+    if test_set.folds is None:
+        return test_set
+    parts = np.array_split(test_set.is_genuine, test_set.folds)
+    uniform = sum(part.all() or not part.any() for part in parts)
+    if not uniform:
+        return test_set
+    note = (
+        f"{uniform} of the {test_set.folds} folds hold pairs of one kind, genuine or impostor: the accuracy "
+        "over these folds means nothing, while the other figures do not depend on the order of the pairs."
+    )
+    return replace(test_set, notes=(*test_set.notes, note))

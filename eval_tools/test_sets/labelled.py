@@ -58,12 +58,13 @@ def read_folder_set(
 
     Args:
         path: the folder.
-        on_bad: what to do about sub-folders without images.
+        on_bad: what to do about sub-folders without images, or that are links to other ones: one person would
+            count as two.
         max_pairs, seed: see :func:`~eval_tools.test_sets.pairing.all_pairs`.
 
     Raises:
         ValueError: no such folder, a link that is broken or leaves it, no genuine or no impostor pair, too
-            many genuine pairs, or, with ``on_bad="error"``, a sub-folder without images.
+            many genuine pairs, or, with ``on_bad="error"``, a bad sub-folder.
     """
     root = os.fspath(path)
     exclusions = Exclusions(path, on_bad)
@@ -71,7 +72,7 @@ def read_folder_set(
         raise ValueError(f"there is no folder {root}")
     names: list[str] = []
     identities: list[int] = []
-    folders = [entry.name for entry in visible(root, root) if entry.is_dir()]
+    folders = _identity_folders(root, exclusions)
     for number, identity in enumerate(folders):
         files = image_names(os.path.join(root, identity), root)
         if not files:
@@ -81,6 +82,17 @@ def read_folder_set(
     images = LazyImages(len(names), partial(load_file, root, names))
     labels = np.array(identities, np.int64)
     return _all_pairs_set(path, images, names, labels, exclusions.notes, max_pairs, seed)
+
+
+def _identity_folders(root: str, exclusions: Exclusions) -> list[str]:
+    """Names of the sub-folders, each folder once."""
+    entries = [entry for entry in visible(root, root) if entry.is_dir()]
+    names: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: entry.is_symlink()):  # a folder comes before links to it
+        name = names.setdefault(os.path.realpath(entry.path), entry.name)
+        if name != entry.name:
+            exclusions.add("links to other identities", f"{entry.name} is the folder {name} again, by a link")
+    return sorted(names.values())
 
 
 def _record_file(path: Path) -> Path:

@@ -36,15 +36,16 @@ def read_lfw_set(
         on_bad: what to do about lines that are malformed, repeat a pair or need an image that is not there.
 
     Raises:
-        ValueError: not such a file, other numbers of pairs than its first line says, no folder of images, or,
-            with ``on_bad="error"``, a bad line.
+        ValueError: not such a file, other numbers of pairs than its first line says, in all or in a fold, no
+            folder of images, or, with ``on_bad="error"``, a bad line.
     """
     exclusions = Exclusions(pairs_path, on_bad)
     lines = io.StringIO(read_text(pairs_path), newline=None).read().split("\n")
     folds, per_fold = _header(pairs_path, lines[0])
-    pairs = _pairs(lines, exclusions)
-    n_listed = sum(bool(line.strip()) for line in lines[1:])
-    _check_counts(pairs_path, pairs, n_listed, (folds or 1) * per_fold)
+    listed = _pairs(lines, exclusions)
+    _check_counts(pairs_path, listed, (folds or 1) * per_fold)
+    _check_folds(pairs_path, listed, folds or 1, per_fold)
+    pairs = [pair for pair in listed if pair is not None]
     root = os.fspath(images) if images is not None else _find_images(Path(pairs_path), pairs)
     return listed_set(pairs_path, root, pairs, partial(_locate, root, cache(_stems)), exclusions, folds)
 
@@ -69,8 +70,9 @@ def _header(path: PathLike, line: str) -> tuple[int | None, int]:
     return (int(first) if int(first) > 1 else None), int(second)
 
 
-def _pairs(lines: Sequence[str], exclusions: Exclusions) -> list[ListedPair]:
-    pairs = []
+def _pairs(lines: Sequence[str], exclusions: Exclusions) -> list[ListedPair | None]:
+    """The pair of each line that is not blank, None for the malformed."""
+    pairs: list[ListedPair | None] = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
@@ -78,6 +80,7 @@ def _pairs(lines: Sequence[str], exclusions: Exclusions) -> list[ListedPair]:
             pairs.append(_parsed(number, _fields(line)))
         except ValueError as error:
             exclusions.add("malformed lines", f"line {number}: {error}, got {line[:80]!r}")
+            pairs.append(None)
     return pairs
 
 
@@ -105,15 +108,31 @@ def _stem(name: str, index: str) -> str:
     return f"{name}/{name}_{int(index):04d}"
 
 
-def _check_counts(path: PathLike, pairs: Sequence[ListedPair], n_listed: int, of_each_kind: int) -> None:
-    n_genuine = sum(pair.is_genuine for pair in pairs)
-    too_many = max(n_genuine, len(pairs) - n_genuine) > of_each_kind
-    if n_listed != 2 * of_each_kind or too_many:
+def _check_counts(path: PathLike, listed: Sequence[ListedPair | None], of_each_kind: int) -> None:
+    n_genuine, n_impostor = _counts(listed)
+    if len(listed) != 2 * of_each_kind or max(n_genuine, n_impostor) > of_each_kind:
         raise ValueError(
             f"{path}: its first line announces {of_each_kind} genuine and {of_each_kind} impostor pairs, but "
-            f"{n_listed} lines follow, of them {n_genuine} genuine and {len(pairs) - n_genuine} impostor: "
+            f"{len(listed)} lines follow, of them {n_genuine} genuine and {n_impostor} impostor: "
             "is the file cut, or the first line another file's?"
         )
+
+
+def _check_folds(path: PathLike, listed: Sequence[ListedPair | None], folds: int, per_fold: int) -> None:
+    for fold in range(folds):
+        n_genuine, n_impostor = _counts(listed[2 * fold * per_fold : 2 * (fold + 1) * per_fold])
+        if max(n_genuine, n_impostor) > per_fold:
+            raise ValueError(
+                f"{path}: its first line announces folds of {per_fold} genuine and {per_fold} impostor pairs "
+                f"each, but fold {fold + 1} of {folds} has {n_genuine} genuine and {n_impostor} impostor: "
+                f"sort the lines, or write {folds * per_fold} alone in the first line for no folds"
+            )
+
+
+def _counts(listed: Sequence[ListedPair | None]) -> tuple[int, int]:
+    """Genuine and impostor pairs."""
+    kinds = [pair.is_genuine for pair in listed if pair is not None]
+    return sum(kinds), len(kinds) - sum(kinds)
 
 
 def _find_images(pairs_path: Path, pairs: Sequence[ListedPair]) -> str:
@@ -126,7 +145,7 @@ def _find_images(pairs_path: Path, pairs: Sequence[ListedPair]) -> str:
         received = f"found {', '.join(map(str, found))}" if found else f"found none in {folder}"
         raise ValueError(
             f"{pairs_path} needs one folder of images NAME/NAME_0001.jpg beside it, {received}: keep one "
-            "there, or pass it to read_lfw_set as images"
+            "there (or, in Python, pass it to read_lfw_set as images)"
         )
     return str(found[0])
 

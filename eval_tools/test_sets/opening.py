@@ -90,7 +90,9 @@ def _kind(path: Path) -> str | None:
         return "csv"
     if start.startswith(_PICKLE_PROTOCOL):
         return "bin"
-    return {".rec": "rec", ".bin": "bin", ".csv": "csv", ".txt": "pairs"}.get(path.suffix.lower())
+    return {".rec": "rec", ".bin": "bin", ".csv": "csv", ".tsv": "csv", ".txt": "pairs"}.get(
+        path.suffix.lower()
+    )
 
 
 def _test_set_files(folder: Path) -> list[Path]:
@@ -103,7 +105,7 @@ def _is_test_set(path: Path) -> bool:
     suffix, named_pairs = path.suffix.lower(), "pairs" in path.stem.lower()
     if suffix == ".txt":
         return named_pairs or is_pairs_file(path)
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv"):
         return named_pairs or is_pair_csv(path)
     return suffix in (".rec", ".bin")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -169,39 +170,97 @@ def _text(path: Path) -> None:
     path.write_text("not an array")
 
 
-def _other_shape(path: Path) -> None:
-    np.save(path, np.zeros((4, 3), np.float32))
+def _array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros((4, 2), np.float32))
 
 
-def _other_dtype(path: Path) -> None:
-    np.save(path, np.zeros((4, 2)))
+def _long(path: Path) -> None:
+    os.truncate(path, 1 << 40)
 
 
-def _pickle(path: Path) -> None:
-    np.save(path, np.array([{}] * 4, dtype=object), allow_pickle=True)
+def _another_chunk(path: Path) -> None:
+    other = next(file for file in path.parent.iterdir() if file != path and _size(file) == _size(path))
+    path.write_bytes(other.read_bytes())
 
 
-def _huge(path: Path) -> None:
-    np.save(path, np.zeros((4, 2), np.float32))
-    path.write_bytes(path.read_bytes().replace(b"(4, 2)", b"(4000000000000, 2)"))
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
-@pytest.mark.parametrize("damage", [_truncate, _empty, _text, _other_shape, _other_dtype, _pickle, _huge])
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _cached(folder: Path, images: Images) -> Path:
+    """A file of four rows, of all chunks but the last."""
+    apply(Means(), images, folder)
+    files = sorted(folder.iterdir(), key=_size)
+    assert len(files) == 3
+    return files[-1]
+
+
+@pytest.mark.parametrize("damage", [_truncate, _empty, _text, _array, _long, _another_chunk])
 def test_damaged_files_are_computed_anew(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
     images = Images(10)
-    apply(Means(), images, tmp_path)
-    files = sorted(tmp_path.iterdir())
-    sizes = [len(np.load(file)) for file in files]
-    damaged = sizes.index(4)
-    damage(files[damaged])
+    damage(_cached(tmp_path, images))
     again = Means()
     np.testing.assert_array_equal(np.asarray(apply(again, images, tmp_path)), images.expected())
     assert again.asked == 4
-    assert len(files) == len(sizes) == 3 == len(list(tmp_path.iterdir()))
+    assert len(list(tmp_path.iterdir())) == 3
+    healed = Means()
+    apply(healed, images, tmp_path)
+    assert healed.asked == 0
+
+
+def test_a_change_of_any_byte_is_noticed(tmp_path: Path) -> None:
+    images = Images(10)
+    path = _cached(tmp_path, images)
+    content = path.read_bytes()
+    for position in range(len(content)):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        again = Means()
+        np.testing.assert_array_equal(np.asarray(apply(again, images, tmp_path)), images.expected())
+        assert again.asked == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    images = Images(10)
+    _pipe(_cached(tmp_path, images))
+    np.testing.assert_array_equal(np.asarray(apply(Means(), images, tmp_path)), images.expected())
+
+
+def test_a_folder_in_place_of_a_file_keeps_that_result_in_memory(tmp_path: Path) -> None:
+    images = Images(10)
+    path = _cached(tmp_path, images)
+    path.unlink()
+    path.mkdir()
+    again = Means()
+    np.testing.assert_array_equal(np.asarray(apply(again, images, tmp_path)), images.expected())
+    assert again.asked == 4
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_file_in_place_of_the_folder_is_one_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=rf"the cache .*{name} cannot be used: .*--no-cache"):
+        apply(Means(), Images(10), tmp_path / name)
+
+
+def test_a_file_that_changes_while_it_is_used_is_one_error(tmp_path: Path) -> None:
+    array = apply(Means(), Images(10), tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[::-1])
+    with pytest.raises(ValueError, match="was changed or removed while it was in use"):
+        np.asarray(array)
 
 
 def test_a_bad_image_is_one_error_that_names_it() -> None:
-    with pytest.raises(ValueError, match=r"^image 7 \(n7\): photo_7.jpg: damaged; .*on_bad='exclude'$"):
+    with pytest.raises(
+        ValueError, match=r"^image 7 \(n7\): photo_7.jpg: damaged; .*on_bad='exclude' \(--on-bad exclude\)$"
+    ):
         apply(Means(), Images(10, [7, 9]), None, names=[f"n{index}" for index in range(10)])
     function = Means()
     with pytest.raises(ValueError, match="image 2: photo_2.jpg"):
@@ -224,11 +283,20 @@ def test_other_sizes_and_types_are_bad_images() -> None:
     assert np.isnan(arrays["m"]).all(axis=1).tolist() == [False, True, True, True] + [False] * 4
 
 
-def test_without_a_size_the_first_image_sets_it() -> None:
-    images = list(Images(3).pixels)
-    images[2] = images[2][:5]
-    with pytest.raises(ValueError, match="image 2: the image is 5 x 5, expected 6 x 5"):
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_without_a_size_most_images_set_it(odd: int) -> None:
+    images = list(Images(9).pixels)
+    images[odd] = images[odd][:5]
+    with pytest.raises(ValueError, match=f"image {odd}: the image is 5 x 5, expected 6 x 5"):
         apply(Means(), images, None)
+    _, bad = apply_cached({"m": Means()}, images, None, on_bad="exclude", chunk=4, progress=False)
+    assert list(bad) == [odd]
+
+
+def test_a_first_chunk_of_another_size_is_one_error() -> None:
+    images = [image[:5] if index < 4 else image for index, image in enumerate(Images(10).pixels)]
+    with pytest.raises(ValueError, match="most images are 6 x 5, but the first ones are 5 x 5: align"):
+        apply(Means(), images, None, on_bad="exclude")
 
 
 def test_results_that_are_not_finite_are_bad(tmp_path: Path) -> None:

@@ -140,8 +140,12 @@ def test_mistaken_specifications_say_what_is_accepted(
     for path in ("notes.md", "."):
         with pytest.raises(ValueError, match="is no quality method: expected an ONNX file"):
             open_quality(str(tmp_path / path))
-    with pytest.raises(ValueError, match="no file of that name"):
-        open_quality("")
+    for spec in ("", "~nouser/x.onnx", "~nouser/s.csv:q", "x" * 5000, "\0"):
+        with pytest.raises(ValueError, match="no file of that name"):
+            open_quality(spec)
+        if spec:
+            with pytest.raises(ValueError, match="no file of that name"):
+                open_recogniser(spec)
 
 
 def pack(folder: Path, **files: tuple[list[int | str], int, int]) -> Path:
@@ -246,6 +250,13 @@ def test_a_manifest_names_the_recogniser(tmp_path: Path) -> None:
 def test_a_damaged_manifest_is_one_error(tmp_path: Path, task: object) -> None:
     manifest(tmp_path / "p", task)
     with pytest.raises(ValueError, match="manifest.json describes no recogniser"):
+        open_recogniser(str(tmp_path / "p"))
+
+
+def test_a_manifest_that_divides_by_zero_is_one_error(tmp_path: Path) -> None:
+    manifest(tmp_path / "p", {"file": "r.onnx", "preprocessing": {"mean": 127.5, "std": 0}})
+    write_model(tmp_path / "p" / "r.onnx", {"embedding": 8}, size=112)
+    with pytest.raises(ValueError, match="normalisation must be"):
         open_recogniser(str(tmp_path / "p"))
 
 

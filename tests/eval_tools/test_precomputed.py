@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def quality_of(path: Path, names: list[str], column: str = "quality", **options:
         (["Al/Al_1.jpg", "Bo/Bo_2.jpg"], ["x/y/Bo_2.jpg", "x/y/Al_1.jpg"], [1, 0], "last part .* with the"),
         (["A/1.jpg", "B/1.jpg"], ["x/A/1.png", "x/B/1.png"], [0, 1], "last 2 parts .* without the suffix"),
         (["a.jpg", "a.png"], ["x/a.png", "x/a.jpg"], [1, 0], "last part .* with the suffix"),
-        (["0", "1", "10"], ["im/00001.jpg", "im/00010.jpg", "im/00000.jpg"], [2, 0, 1], "their number"),
+        (["0", "1", "2"], ["im/00001.jpg", "im/00002.jpg", "im/00000.jpg"], [2, 0, 1], "their number"),
+        (["1", "0"], ["0", "1"], [1, 0], None),
+        (["1", "2"], ["00001.jpg", "00002.jpg"], [MISSING, MISSING], None),
         (["v1.2/a", "v1.2/b"], ["x/v1.2/b", "x/v1.2/a"], [1, 0], "last 2 parts"),
         (["a", "b"], ["b"], [MISSING, 0], None),
         (["A/1.jpg", "B/2.jpg"], ["x/1.jpg", "y/1.jpg", "y/2.jpg"], [AMBIGUOUS, 2], "last part"),
@@ -90,6 +93,52 @@ def test_crfiqa_score_files_of_a_bin_set(tmp_path: Path) -> None:
     assert found.notes == (
         "CRFIQAL_lfw.txt: images were found by their number, whatever its zeros, folder and suffix.",
     )
+
+
+NUMBERED = "q/images/{:05d}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("given_names", "example"),
+    [
+        ([NUMBERED.format(index) for index in range(3600)], "01800.jpg"),
+        ([NUMBERED.format(index) for index in range(900)], "00000.jpg"),
+        ([NUMBERED.format(index + 1) for index in range(1800)], "01800.jpg"),
+        ([f"{index + 1}.jpg" for index in range(1800)], "1800.jpg"),
+        ([str(index) for index in range(1801)], "1800"),
+        ([*(str(index) for index in range(1799)), "0.png"], "0"),
+        (["Ann/Ann_0001.jpg"], "Ann/Ann_0001.jpg"),
+    ],
+)
+@pytest.mark.parametrize("on_bad", ["error", "exclude"])
+def test_numbers_of_another_set_are_refused(
+    tmp_path: Path, given_names: list[str], example: str, on_bad: str
+) -> None:
+    """Any file of numbers would fit some images of any set that has no names."""
+    path = write(tmp_path / "s.txt", "\n".join(f"{name} 0.5" for name in given_names))
+    message = f"s.txt: its {len(given_names)} names, such as '.*{example}', are not those of the 1800 images"
+    with pytest.raises(ValueError, match=message) as caught:
+        quality_of(path, [str(index) for index in range(1800)], on_bad=on_bad)
+    assert "expected the numbers 0 .. 1799, each once" in str(caught.value)
+
+
+def test_rows_of_no_image_are_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.txt", "x/a.jpg 1\nx/b.jpg 2\nx/c.jpg 3\nx/c.jpg 3\n")
+    assert PrecomputedQuality(path).lookup(["b.jpg"]).notes == (
+        "s.txt: images were found by the last part of their paths, with the suffix.",
+        "s.txt: 2 of its 3 names are of no image of this set.",
+    )
+    assert PrecomputedQuality(path).lookup(["x/a.jpg", "x/b.jpg", "x/c.jpg"]).notes == ()
+
+
+@pytest.mark.parametrize("folder", ["", "loose_crop/"])
+def test_an_image_may_occur_several_times(tmp_path: Path, folder: str) -> None:
+    """IJB has the same image in several templates."""
+    path = write(tmp_path / "s.txt", f"{folder}5.jpg 1\n{folder}7.jpg 2\n")
+    names = ["loose_crop/7.jpg", "loose_crop/5.jpg", "loose_crop/7.jpg"]
+    assert quality_of(path, names) == [2, 1, 2]
+    found = PrecomputedQuality(path).lookup([*names, "loose_crop/9.jpg", "loose_crop/9.jpg"], "exclude")
+    assert list(found.bad) == [3, 4]
 
 
 # --- "name score" lines
@@ -264,6 +313,24 @@ def test_embeddings_from_arrays(tmp_path: Path, shape: tuple[int, ...], dtype: t
     assert np.isnan(found.values[2]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_zero_embeddings_are_named_or_excluded(tmp_path: Path, dtype: type) -> None:
+    path = tmp_path / "e.npz"
+    embeddings = np.full((4, 2, 3), 60000, dtype)
+    embeddings[1], embeddings[2, 1] = 0, 0
+    np.savez(path, embeddings=embeddings, names=list("abcd"))
+    with pytest.raises(ValueError, match="e.npz: the value of image 'b' is zero, NaN or infinite; 2 of 4"):
+        PrecomputedEmbeddings(path).lookup(list("abcd"))
+    found = PrecomputedEmbeddings(path).lookup(list("abcd"), "exclude")
+    assert list(found.bad) == [1, 2]
+    assert np.isnan(found.values).all(axis=(1, 2)).tolist() == [False, True, True, False]
+
+
+def test_embeddings_too_long_for_their_length_are_bad(tmp_path: Path) -> None:
+    np.savez(tmp_path / "e.npz", embeddings=[[1e200, 0], [1e-200, 0], [1.0, 0]])
+    assert list(PrecomputedEmbeddings(tmp_path / "e.npz").lookup(list("abc"), "exclude").bad) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -307,6 +374,15 @@ def test_damaged_archives_are_one_error(
     path.write_bytes(content)
     with contextlib.suppress(ValueError):  # and nothing else, if the damage is noticed at all
         PrecomputedEmbeddings(path)
+
+
+@pytest.mark.parametrize("header", [b"{'descr'", b"{'descr': '<f8', (((", b" {}\n  {}", b"{'shape': 1}"])
+def test_damaged_headers_are_one_error(tmp_path: Path, header: bytes) -> None:
+    magic = b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little")
+    with zipfile.ZipFile(tmp_path / "e.npz", "w") as archive:
+        archive.writestr("embeddings.npy", magic + header.ljust(118) + bytes(80))
+    with pytest.raises(ValueError, match="e.npz is not a .npz file of plain arrays"):
+        PrecomputedEmbeddings(tmp_path / "e.npz")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06" + bytes(18)])
@@ -405,7 +481,13 @@ def test_columns_that_do_not_make_scored_pairs(tmp_path: Path, header: str) -> N
         ("0.2,false", "nan,false", "line 4: similarity is NaN or infinite, as for 1 of 4 pairs"),
         ("0.2,false", ",false", "line 4: similarity is NaN or infinite"),
         (",2,0.4", ",inf,0.4", "line 3: norm is NaN or infinite"),
+        ("0.2,false", "-1e200,false", r"line 4: similarity is larger than 1e\+150, as"),
+        ("0.5,0.6", "0.5,1e300", r"line 4: cr_b is larger than 1e\+150"),
         ("ann,bob", "ann,ann", "line 3: the identities contradict is_genuine"),
+        ("bob,7", " ,7", "line 4: identity_a is empty"),
+        ("7,7", ",", "line 5: identity_a is empty"),
+        ("z,u", "z,x", "line 4: an earlier pair has the same name_a and name_b"),
+        ("z,u", "x,z", "line 4: an earlier pair has the same name_a and name_b"),
     ],
 )
 def test_bad_pairs_are_one_error_or_excluded(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -416,8 +498,30 @@ def test_bad_pairs_are_one_error_or_excluded(tmp_path: Path, old: str, new: str,
     assert pairs.similarity.size == pairs.is_genuine.size == pairs.quality["cr"].size == 3
     assert pairs.pair_identities is not None
     assert len(pairs.pair_identities) == 3
-    reason = message.partition(": ")[2].partition(",")[0]
+    reason = message.partition(": ")[2].partition(",")[0].replace("\\", "")
     assert pairs.notes == (f"1 of 4 pairs were excluded: {reason}.",)
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_pairs_of_arrays_are_checked_like_those_of_tables(tmp_path: Path, kind: str) -> None:
+    path = as_arrays(tmp_path / "p.npz")
+    arrays = {name: v.astype(kind) if v.dtype.kind == "U" else v for name, v in np.load(path).items()}
+    arrays["identity_a"] = np.where(np.arange(4) == 3, "", arrays["identity_a"].astype("U")).astype(kind)
+    arrays["name_a"] = np.array(list("xxyu"), kind)
+    arrays["name_b"] = np.array(list("yzxv"), kind)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="p.npz, pair 3: identity_a is empty"):
+        read_scored_pairs(path)
+    assert read_scored_pairs(path, on_bad="exclude").notes == (
+        "1 of 4 pairs were excluded: identity_a is empty.",
+        "1 of 4 pairs were excluded: an earlier pair has the same name_a and name_b.",
+    )
+
+
+def test_a_pair_is_no_repetition_of_one_that_is_left_out(tmp_path: Path) -> None:
+    lines = ["a,b,nan,1,1", "b,a,0.5,1,1", "a,c,0.1,0,1"]
+    path = write(tmp_path / "p.csv", "\n".join(["name_a,name_b,similarity,is_genuine,q", *lines]))
+    assert read_scored_pairs(path, on_bad="exclude").similarity.tolist() == [0.5, 0.1]
 
 
 @pytest.mark.parametrize(

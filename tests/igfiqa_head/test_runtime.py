@@ -97,6 +97,14 @@ def test_metadata_and_arguments_come_before_names(tmp_path: Path) -> None:
     assert FaceNetwork(other).mean == 0.0
 
 
+@pytest.mark.parametrize(
+    "normalisation", [(127.5, 0), (0, -1), (np.nan, 1), (0, np.inf), (1,), (1, 2, 3), "ab", 5, ("a", "b")]
+)
+def test_normalisations_that_cannot_be_applied_are_refused(tmp_path: Path, normalisation: object) -> None:
+    with pytest.raises(ValueError, match=r"normalisation must be \(mean, std\) with std above 0, got"):
+        FaceNetwork(write_model(tmp_path / "m.onnx"), normalisation=normalisation)  # type: ignore[arg-type]
+
+
 def test_fingerprints_follow_content_and_normalisation(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
     copy = tmp_path / "elsewhere.onnx"
@@ -222,8 +230,12 @@ def test_providers_and_threads_are_checked(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="no NonsenseProvider here; it has .*CPUExecutionProvider"):
         FaceNetwork(path, providers=["NonsenseProvider"])
-    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
-        FaceNetwork(path, threads=0)
+    for threads in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match=f"threads must be an integer of at least 1, got {threads!r}"):
+            FaceNetwork(path, threads=threads)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has no NonsenseProvider here"):
+        FaceNetwork(path, providers="NonsenseProvider")
+    assert FaceNetwork(path, providers="CPUExecutionProvider").run(faces(1))
     assert FaceNetwork(path, providers=["CPUExecutionProvider"], threads=1).run(faces(1))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval_tools.test_sets import read_csv_set
+from eval_tools.test_sets import open_test_set, read_csv_set
 from tests.eval_tools.test_sets.making import face, write_face
 
 HEADER = "image_a,image_b,is_genuine"
@@ -60,6 +60,18 @@ def test_text_files_of_any_system(tmp_path: Path, start: str, end: str) -> None:
     path = write(tmp_path, [])
     path.write_bytes((start + end.join([HEADER, *LINES, "", ""])).encode())
     assert len(read_csv_set(path).pairs) == 2
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+@pytest.mark.parametrize("start", ["", "\n", "\ufeff\r\n"])
+def test_columns_are_separated_as_in_other_tables(tmp_path: Path, mark: str, start: str) -> None:
+    path = write(tmp_path, [])
+    lines = [HEADER.replace(",", mark), *(line.replace(",", mark) for line in LINES)]
+    lines.append(f'"sub/d, e.png"{mark}b.png{mark}0')
+    path.write_bytes((start + "\r\n".join(lines)).encode())
+    assert read_csv_set(path).pairs.tolist() == [[0, 1], [0, 2], [3, 1]]
+    if not start.strip("\ufeff"):
+        assert len(open_test_set(path).is_genuine) == 3
 
 
 def test_one_image_by_several_names(tmp_path: Path) -> None:
@@ -137,7 +149,8 @@ def test_contradicting_identities(tmp_path: Path, line: str, kind: str, detail: 
         (b"image_a,image_b,is_genuine\n", r"pairs\.csv: is_genuine must be a non-empty array"),
         (b"image_a,image_b,is_genuine\na.png,b.png,1\n", "no impostor pair among 1 pairs"),
         (b"image_a,image_b\n", "line 1: expected the columns image_a,image_b,is_genuine"),
-        (b"image_a;image_b;is_genuine\n", "line 1: expected the columns .* got 'image_a;image_b"),
+        (b"image_a|image_b|is_genuine\n", "line 1: expected the columns .* got 'image_a|image_b"),
+        (b"image_a;image_b;is_genuine\na.png,b.png,1\n", "line 2: expected 3 columns, got 1|non-empty array"),
         (b"image_a,image_b,is_genuine,identity_a\n", "line 1: expected the columns"),
         (b"image_a,image_b,is_genuine,fold\n", "line 1: expected the columns"),
         (b"image_a,image_b,is_genuine,image_a\n", "line 1: expected the columns"),

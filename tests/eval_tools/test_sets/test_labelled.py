@@ -149,6 +149,27 @@ class TestFolders:
         with pytest.raises(ValueError, match="Dan is a broken link or leads out of"):
             read_folder_set(tmp_path / "set")
 
+    @pytest.mark.skipif(os.name != "posix", reason="links")
+    @pytest.mark.parametrize("name", ["A link", "Zoe"])
+    def test_a_person_is_not_counted_twice(self, tmp_path: Path, name: str) -> None:
+        self.write(tmp_path)
+        (tmp_path / name).symlink_to(tmp_path / "Ann")
+        with pytest.raises(
+            ValueError, match=f"{name} is the folder Ann again, by a link; .*on_bad='exclude'"
+        ):
+            read_folder_set(tmp_path)
+        test_set = read_folder_set(tmp_path, on_bad="exclude")
+        assert list(test_set.names) == list(self.NAMES)
+        assert test_set.notes[0].startswith(f"1 links to other identities excluded; the first: {name} is")
+
+    @pytest.mark.skipif(os.name != "posix", reason="links")
+    def test_identities_may_be_links_to_hidden_folders(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        (tmp_path / ".store").mkdir()
+        (tmp_path / "Ann").rename(tmp_path / ".store" / "1")
+        (tmp_path / "Ann").symlink_to(tmp_path / ".store" / "1")
+        assert list(read_folder_set(tmp_path).names) == list(self.NAMES)
+
     def test_damaged_image_is_named_when_it_is_read(self, tmp_path: Path) -> None:
         self.write(tmp_path)
         (tmp_path / "Ann" / "2.PNG").write_bytes(b"GIF89a")

@@ -80,7 +80,9 @@ class TestFolderOfImages:
 
     def test_none(self, tmp_path: Path) -> None:
         path = write_lfw(tmp_path / "a", LINES, "2 1").rename(tmp_path / "pairs.txt")
-        with pytest.raises(ValueError, match="needs one folder of images .* beside it, found none in"):
+        with pytest.raises(
+            ValueError, match="needs one folder of images .* beside it, found none in .*\\(or, in Python"
+        ):
             read_lfw_set(path)
 
     def test_several(self, tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_bad_lines(tmp_path: Path, line: str, kind: str, detail: str) -> None:
 
 
 def test_exclusions_are_counted_by_kind(tmp_path: Path) -> None:
-    lines = [*LINES, "Dan\t1\t2", "Dan\t1\t3", "Bob\t2\tAnn\t1", "?"]
+    lines = [*LINES, "Dan\t1\t2", "Bob\t2\tAnn\t1", "Dan\t1\t3", "?"]
     test_set = read_lfw_set(write_lfw(tmp_path, lines, "4 1"), on_bad="exclude")
     assert [note.split(" excluded")[0] for note in test_set.notes] == [
         "1 malformed lines",
@@ -149,6 +151,29 @@ class TestDamagedFiles:
             ValueError, match="announces 2 genuine and 2 impostor .* 3 genuine and 1 impostor"
         ):
             read_lfw_set(write_lfw(tmp_path, lines, "2 1"), on_bad=on_bad)
+
+    def test_folds_of_other_pairs(self, tmp_path: Path, on_bad: OnBad) -> None:
+        lines = [
+            LINES[0],
+            LINES[1],
+            LINES[2],
+            "Cat\t1\t2",
+            LINES[3],
+            "?" if on_bad == "exclude" else "a\t1\tb\t1",
+        ]
+        path = write_lfw(tmp_path, lines, "3 1")
+        message = (
+            r"pairs\.txt: .* folds of 1 genuine and 1 impostor .* fold 2 of 3 has 2 genuine and 0 impostor: "
+            "sort the lines, or write 3 alone"
+        )
+        with pytest.raises(ValueError, match=message):
+            read_lfw_set(path, on_bad=on_bad)
+
+    def test_all_genuine_pairs_first(self, tmp_path: Path, on_bad: OnBad) -> None:
+        lines = [LINES[0], LINES[2], LINES[1], LINES[3]]
+        with pytest.raises(ValueError, match="fold 1 of 2 has 2 genuine and 0 impostor"):
+            read_lfw_set(write_lfw(tmp_path, lines, "2 1"), on_bad=on_bad)
+        assert read_lfw_set(write_lfw(tmp_path, lines, "2"), on_bad=on_bad).folds is None
 
     @pytest.mark.parametrize("header", ["Ann\t1\t2", "10 300 5", "ten", "-1", "9" * 5000, "10 300 x"])
     def test_first_line(self, tmp_path: Path, header: str, on_bad: OnBad) -> None:

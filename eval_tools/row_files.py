@@ -1,0 +1,77 @@
+"""Files of float32 rows that are never believed if anything in them has changed.
+
+A file holds a SHA-256 digest and the bare numbers. Who reads it knows their shape, so there is no header that
+could be damaged, or could promise more than the file holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import stat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from igfiqa_head.io.atomic import atomic_path
+
+SUFFIX = ".f32"
+FloatArray = NDArray[np.float32]
+
+_DTYPE = np.dtype("<f4")
+_DIGEST_SIZE = hashlib.sha256().digest_size
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of such files, if it does not exist.
+
+    Raises:
+        ValueError: there is no way to make it, such as where a file has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
+def load_rows(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
+    """The rows, or None if there is no such file or it is damaged."""
+    try:
+        status = path.stat()  # before it is opened: opening a pipe would wait for its other end
+        if not stat.S_ISREG(status.st_mode) or status.st_size != _DIGEST_SIZE + 4 * math.prod(shape):
+            return None
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, numbers = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
+    return np.frombuffer(numbers, _DTYPE).reshape(shape) if digest == _digest(path, numbers) else None
+
+
+def keep_rows(path: Path, rows: FloatArray) -> Path | None:
+    """Write the rows; returns ``path``, or None if a folder is in its place.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    if path.is_dir():
+        return None
+    numbers = rows.astype(_DTYPE).tobytes()
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(_digest(path, numbers) + numbers)
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
+    return path
+
+
+def _digest(path: Path, numbers: bytes) -> bytes:
+    """Of the numbers and of the file's name, so that one file is not taken for another."""
+    return hashlib.sha256(path.name.encode() + b"\0" + numbers).digest()
+
+
+def _unusable(folder: Path, error: OSError) -> ValueError:
+    return ValueError(
+        f"the cache {folder} cannot be used: {error.strerror}; name another folder, or keep nothing "
+        "(cache=None, --no-cache)"
+    )
