@@ -16,10 +16,12 @@ train = [
 ]
 insightface = ["insightface>=0.7.3"]
 report = ["plotly>=5.18", "jinja2>=3.1"]
+demo = ["gradio>=6.31"]
 test = [
     *train,
     *insightface,
     *report,
+    *demo,
     "selenium>=4.11",
     "setuptools",
     "pytest>=8",
@@ -43,7 +45,9 @@ setup(
         "eval_tools": ["py.typed"],
         "eval_tools.report": ["page.*"],
     },
-    entry_points={"console_scripts": ["igfiqa-eval = eval_tools.cli:main"]},
+    entry_points={
+        "console_scripts": ["igfiqa = igfiqa_head.cli:main", "igfiqa-eval = eval_tools.cli:main"],
+    },
     install_requires=[
         "numpy>=1.24",
         "onnxruntime>=1.17",
@@ -56,6 +60,7 @@ setup(
         "train": train,
         "insightface": insightface,
         "report": report,
+        "demo": demo,
         "wandb": ["wandb"],
         "test": test,
     },

@@ -31,8 +31,9 @@ from eval_tools.erc import (  # noqa: E402
     image_rejection_curve,
     pair_quality,
 )
-from eval_tools.plots.style import colour_of, save, tidy  # noqa: E402
+from eval_tools.plots.style import colour_of, tidy  # noqa: E402
 from eval_tools.significance import bootstrap  # noqa: E402
+from igfiqa_head.figure_files import save  # noqa: E402
 
 SEED = 0
 PEOPLE, IMAGES_EACH, DIMENSIONS = 200, 6, 64

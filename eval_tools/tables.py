@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from eval_tools.results import Comparison, CurveKey, SetKey, VerificationSummary
-from eval_tools.text import printable
+from igfiqa_head.text import printable
 
 Rank = Literal["best", "second", ""]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.calibration import Calibration
+from igfiqa_head.channel_order import ChannelGuard
 from igfiqa_head.onnx_graph import OnnxGraph, read_onnx_graph
+from igfiqa_head.onnx_session import open_session
 
 INPUT_CONTRACT = "float32 [N, 3, 112, 112], RGB, (x / 255 - 0.5) / 0.5"
 """What :func:`igfiqa_head.export.export_onnx` writes into the metadata ``input`` of its files."""
@@ -21,8 +25,11 @@ _MAX_SIZE = 1024
 # On a CPU the activations of a small batch stay in its cache: MobileFaceNet runs 1.8 times as fast with
 # batches of 8 as with 128. A GPU wants large ones.
 _CPU_BATCH, _GPU_BATCH = 8, 64
-_PREFERRED = ("CUDAExecutionProvider", "CPUExecutionProvider")
 _INPUT_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_ORDERS = {
+    "BGR": "Pass BGR, as cv2.imread gives it, or call score_rgb with RGB images",
+    "RGB": "Pass RGB, or call score with BGR images, as cv2.imread gives them",
+}
 
 UInt8Array = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
@@ -91,6 +98,10 @@ class FaceNetwork:
             for name, shape in self.output_shapes.items()
         }
 
+    def use_cpu(self) -> None:
+        """Run on the CPU from now on, as insightface's ``prepare(ctx_id=-1)`` asks for."""
+        self._session.set_providers(["CPUExecutionProvider"])
+
     def _run_batch(self, images: UInt8Array) -> dict[str, FloatArray]:
         """Outputs of at most ``self._batch`` images."""
         count = len(images)
@@ -119,7 +130,13 @@ class FaceNetwork:
 
 
 class QualityModel:
-    """A face quality network, such as ``quality.onnx`` of a training run; higher is better."""
+    """A face quality network, such as ``quality.onnx`` of a training run; higher is better.
+
+    Attributes:
+        network: what it runs.
+        calibration: what its scores mean, from the file's metadata, or None. It may be set:
+            ``model.calibration = Calibration.load("calibration.json")``.
+    """
 
     def __init__(
         self, path: str | Path, providers: Sequence[str] | None = None, threads: int | None = None
@@ -127,13 +144,23 @@ class QualityModel:
         """Open an ONNX file, see :class:`FaceNetwork`.
 
         Raises:
-            ValueError: as there, or the network does not give one number for each face.
+            ValueError: as there, or the network does not give one number for each face, or its calibration is
+                damaged.
         """
         self.network = FaceNetwork(path, providers=providers, threads=threads)
         self.output = _quality_output(self.network)
+        self.calibration = _calibration(self.network)
+        self._guard = ChannelGuard()
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the same pass gives embeddings, as in a file of kind "both"."""
+        return self.output != "embedding" and len(self.network.output_shapes.get("embedding", ())) == 1
 
     def score(self, aligned: ArrayLike) -> FloatArray:
         """Qualities [N], higher is better, of aligned faces.
+
+        Warns once if nearly all of several faces look as if they were RGB.
 
         Args:
             aligned: BGR uint8 [N, 112, 112, 3] (the network's size), as insightface's ``norm_crop`` makes it.
@@ -141,46 +168,43 @@ class QualityModel:
         Raises:
             ValueError: another shape or dtype.
         """
-        return self.score_rgb(check_images(aligned, self.network.image_size)[..., ::-1])
+        return self._run(aligned, "BGR")[self.output].reshape(-1)
 
     def score_rgb(self, images: ArrayLike) -> FloatArray:
         """The same for RGB images."""
-        return self.network.run(images)[self.output].reshape(-1)
+        return self._run(images, "RGB")[self.output].reshape(-1)
 
+    def score_and_embed(self, aligned: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """Qualities [N] and embeddings [N, D] (not normalised) of the same faces, from one pass.
 
-def open_session(
-    path: Path, providers: Sequence[str] | None = None, threads: int | None = None
-) -> onnxruntime.InferenceSession:
-    """An onnxruntime session of any ONNX file, its warnings silenced.
+        Raises:
+            ValueError: as :meth:`score`, or the file has no embeddings, see :attr:`embeds`.
+        """
+        if not self.embeds:
+            raise ValueError(f"{self.network.path} has no output named embedding: export it with --kind both")
+        outputs = self._run(aligned, "BGR")
+        return outputs[self.output].reshape(-1), outputs["embedding"]
 
-    Raises:
-        ValueError: onnxruntime cannot load the file, ``threads`` is no integer or below 1, or a provider is
-            not available.
-    """
-    available = onnxruntime.get_available_providers()
-    providers = [providers] if isinstance(providers, str) else providers
-    chosen = providers or [name for name in _PREFERRED if name in available]
-    missing = [name for name in chosen if name not in available]
-    if missing:  # onnxruntime itself would warn and take the CPU
-        raise ValueError(
-            f"onnxruntime has no {', '.join(map(str, missing))} here; it has {', '.join(available)}"
-        )
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    # Idle threads would spin and so take the cores from other networks and from decoding: with three networks
-    # on two busy cores that made a run three times as long.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        # With its fallback onnxruntime prints what went wrong and tries again.
-        session = onnxruntime.InferenceSession(str(path), options, providers=list(chosen), enable_fallback=0)
-    except Exception as error:  # onnxruntime's own exceptions share no other base
-        raise ValueError(f"onnxruntime cannot load {path}: {error}") from error
-    if providers and session.get_providers()[0] != providers[0]:
-        raise ValueError(f"{providers[0]} does not work on this machine; onnxruntime would take the CPU")
-    return session
+    def percent(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Scores as 0 to 100, of the same shape; see :meth:`igfiqa_head.calibration.Calibration.percent`.
+
+        Raises:
+            ValueError: the model is not calibrated, or a score is NaN.
+        """
+        if self.calibration is None:
+            raise ValueError(
+                f"{self.network.path} is not calibrated: run igfiqa-eval calibrate and set "
+                "model.calibration = Calibration.load(...)"
+            )
+        return self.calibration.percent(scores)
+
+    def _run(self, images: ArrayLike, order: str) -> dict[str, FloatArray]:
+        pixels = check_images(images, self.network.image_size)
+        rgb = pixels if order == "RGB" else pixels[..., ::-1]
+        complaint = self._guard.complaint(rgb)
+        if complaint is not None:
+            warnings.warn(f"{complaint}. {_ORDERS[order]}", stacklevel=3)
+        return self.network.run(rgb)
 
 
 def check_images(images: ArrayLike, size: tuple[int, int]) -> UInt8Array:
@@ -281,11 +305,26 @@ def _quality_output(network: FaceNetwork) -> str:
     name = "quality" if "quality" in shapes else next(iter(shapes))
     if (name == "quality" or len(shapes) == 1) and shapes[name] in ((), (1,)):
         return name
+    if network.metadata.get("kind") == "fused":
+        raise ValueError(
+            f"{network.path} is a fused recogniser, whose quality is the norm of its embedding: insightface "
+            "loads it from a pack by itself and face.embedding_norm is the quality"
+        )
     given = ", ".join(f"{name} {['N', *shape]}" for name, shape in shapes.items())
     raise ValueError(
         f"{network.path} is no quality model: its outputs are {given}; expected one named quality, or a "
         "single one, with one number for each face (a network with embeddings is a recogniser)"
     )
+
+
+def _calibration(network: FaceNetwork) -> Calibration | None:
+    text = network.metadata.get("calibration")
+    if text is None:
+        return None
+    try:
+        return Calibration.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{network.path}: the calibration in its metadata is damaged: {error}") from error
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from eval_tools.text import printable
+from igfiqa_head.text import printable
 
 COMMANDS = ("verify", "erc", "ijb", "compare", "report", "calibrate", "threshold")
 

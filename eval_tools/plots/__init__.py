@@ -8,8 +8,8 @@ from eval_tools.plots.det import plot_det
 from eval_tools.plots.erc import plot_erc
 from eval_tools.plots.histograms import plot_quality_histogram, plot_similarity_histogram
 from eval_tools.plots.panels import plot_erc_panels
-from eval_tools.plots.sheet import plot_quality_sheet
 from eval_tools.plots.style import COLOURS
+from igfiqa_head.quality_sheet import plot_quality_sheet
 
 __all__ = [
     "COLOURS",

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
+from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.results import VerificationSummary
+from igfiqa_head.figure_files import save
 
 
 def plot_det(

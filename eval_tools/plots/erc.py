@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eval_tools.curve import ErrorRejectionCurve
-from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
+from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.scores import FloatArray
+from igfiqa_head.figure_files import save
 
 # Beyond it so few pairs are left that the rate jumps with each error: CR-FIQA's curves end here, too.
 _LAST_STEADY_DISCARD = 0.95

@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
+from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.results import VerificationSummary
 from eval_tools.scores import FloatArray
+from igfiqa_head.figure_files import save
 
 QUALITY_BINS = 50
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eval_tools.plots.erc import discard_label, draw_curve, effective_fmr_text, error_label, highest_error
-from eval_tools.plots.style import colour_of, line_style_of, plain, save, tidy
+from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.results import Comparison, MeasuredCurve
+from igfiqa_head.figure_files import save
 
 _MOST_COLUMNS = 4
 _PANEL_WIDTH, _PANEL_HEIGHT = 2.15, 1.9  # inches: four panels span a page

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval_tools.precomputed.files import CsvFile, read_name_scores, read_npz, text_of
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 
-NAME_COLUMNS = ("name", "image", "path", "file", "filename")
+NAME_COLUMNS = ("name", "source", "image", "path", "file", "filename")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from igfiqa_head.calibration import Calibration, PercentScale
 from igfiqa_head.onnx_graph import read_onnx_graph
 from igfiqa_head.runtime import INPUT_CONTRACT, FaceNetwork, QualityModel
 from tests.onnx_models import expected, write_identity, write_model
@@ -269,6 +271,134 @@ def test_the_output_named_quality_is_taken_among_several(tmp_path: Path) -> None
 def test_a_model_without_one_quality_is_refused(tmp_path: Path, outputs: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="is no quality model: its outputs are"):
         QualityModel(write_model(tmp_path / "e.onnx", outputs))
+
+
+def test_a_fused_recogniser_is_named_as_such(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"f.onnx is a fused recogniser, .* face.embedding_norm is the quality"
+    ):
+        QualityModel(write_model(tmp_path / "f.onnx", {"embedding": 8}, metadata={"kind": "fused"}))
+
+
+def test_one_pass_gives_qualities_and_embeddings(tmp_path: Path) -> None:
+    model = QualityModel(write_model(tmp_path / "b.onnx", {"embedding": 8, "quality": 1}))
+    images = faces(10)
+    qualities, embeddings = model.score_and_embed(images[..., ::-1])
+    assert model.embeds
+    np.testing.assert_allclose(qualities, expected(images, 1)[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(embeddings, expected(images, 8), rtol=1e-4, atol=1e-5)
+    assert [part.shape for part in model.score_and_embed([])] == [(0,), (0, 8)]
+
+
+@pytest.mark.parametrize("outputs", [{"quality": 1}, {"embedding": 1}, {"quality": 1, "age": 1}])
+def test_a_model_without_embeddings_gives_none(tmp_path: Path, outputs: dict[str, int]) -> None:
+    model = QualityModel(write_model(tmp_path / "q.onnx", outputs))
+    assert not model.embeds
+    with pytest.raises(ValueError, match=r"q.onnx has no output named embedding: export it with --kind both"):
+        model.score_and_embed(faces(2))
+
+
+CALIBRATION = Calibration("ig_fiqa", "test", PercentScale(9, (-1.0, 0.0, 1.0), (0.0, 50.0, 100.0)))
+
+
+def test_the_calibration_of_the_metadata_gives_percentages(tmp_path: Path) -> None:
+    metadata = {"calibration": CALIBRATION.to_json()}
+    model = QualityModel(write_model(tmp_path / "q.onnx", {"quality": 1}, metadata=metadata))
+    assert model.calibration == CALIBRATION
+    np.testing.assert_array_equal(model.percent([[-0.5, 0.0], [0.5, 7.0]]), [[25, 50], [75, 100]])
+    assert model.percent(model.score(faces(3))).shape == (3,)
+
+
+def test_an_uncalibrated_model_can_be_calibrated(tmp_path: Path) -> None:
+    model = QualityModel(write_model(tmp_path / "q.onnx", {"quality": 1}))
+    assert model.calibration is None
+    with pytest.raises(ValueError, match=r"q.onnx is not calibrated: run igfiqa-eval calibrate"):
+        model.percent([0.5])
+    model.calibration = CALIBRATION
+    assert model.percent(0.5) == 75
+
+
+@pytest.mark.parametrize("text", ["", "{}", "not JSON", CALIBRATION.to_json()[:-5], "[" * 10**5])
+def test_a_damaged_calibration_is_one_error(tmp_path: Path, text: str) -> None:
+    path = write_model(tmp_path / "q.onnx", {"quality": 1}, metadata={"calibration": text})
+    with pytest.raises(ValueError, match=r"q.onnx: the calibration in its metadata is damaged: not a calib"):
+        QualityModel(path)
+
+
+def coloured(rgb: tuple[int, int, int], count: int) -> NDArray[np.uint8]:
+    """Faces of one colour, with some noise."""
+    noise = np.random.default_rng(1).normal(0, 5, (count, SIZE, SIZE, 3))
+    return (np.array(rgb) + noise).clip(0, 255).astype(np.uint8)
+
+
+SKIN, GREY = (190, 140, 120), (130, 130, 130)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> QualityModel:
+    return QualityModel(write_model(tmp_path / "q.onnx", {"embedding": 8, "quality": 1}), threads=1)
+
+
+@pytest.mark.parametrize(
+    ("method", "advice"),
+    [("score", "Pass BGR,"), ("score_rgb", "Pass RGB,"), ("score_and_embed", "Pass BGR,")],
+)
+def test_swapped_channels_are_noticed_once(model: QualityModel, method: str, advice: str) -> None:
+    is_rgb = method == "score_rgb"
+    right = coloured(SKIN if is_rgb else SKIN[::-1], 30)
+    run = getattr(model, method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(right)
+    message = f"30 of 30 faces are more blue than red: their channels seem to be swapped. {advice}"
+    with pytest.warns(UserWarning, match=message) as caught:
+        run(right[..., ::-1])
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(right[..., ::-1])
+
+
+def test_single_faces_add_up_to_a_warning(model: QualityModel) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for face in coloured(SKIN, 7):
+            model.score(face[None])
+    with pytest.warns(UserWarning, match="8 of 8 faces"):
+        model.score(coloured(SKIN, 1))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        coloured(GREY, 40),
+        coloured((132, 130, 130), 40),
+        np.zeros((40, SIZE, SIZE, 3), np.uint8),
+        coloured(SKIN, 7),
+        np.concatenate([coloured(SKIN, 17), coloured(SKIN[::-1], 3)]),
+        np.concatenate([coloured(GREY, 93), coloured(SKIN, 7)]),
+        faces(64),
+    ],
+    ids=["grey", "cool grey", "black", "few", "mixed", "few among grey ones", "noise"],
+)
+def test_nothing_is_said_without_good_reason(model: QualityModel, images: NDArray[np.uint8]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.score(images)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
+def test_real_faces_are_told_from_swapped_ones(model: QualityModel) -> None:
+    from igfiqa_head.channel_order import ChannelGuard
+    from igfiqa_head.io.verification_bin import read_verification_bin
+
+    content = read_verification_bin(SHARED / "data" / "lfw_dev" / "lfw_dev.bin")
+    images = np.stack([content.decode(index) for index in range(len(content.images))])
+    groups = [images[start : start + 8] for start in range(0, len(images) - 7, 8)]
+    assert len(groups) > 100
+    assert [group for group in groups if ChannelGuard().complaint(group)] == []
+    found = [ChannelGuard().complaint(group[..., ::-1]) is not None for group in groups]
+    assert np.mean(found) > 0.9
 
 
 @pytest.mark.slow

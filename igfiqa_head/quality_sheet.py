@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from eval_tools.plots.style import save
-from eval_tools.scores import FloatArray, check_scores
+from igfiqa_head.figure_files import save
+
+FloatArray = NDArray[np.float64]
 
 
 def plot_quality_sheet(
@@ -39,13 +40,24 @@ def plot_quality_sheet(
     count = len(images)
     if not count or rows < 1 or columns < 1:
         raise ValueError(f"a sheet needs images, rows and columns, got {count} images, {rows} x {columns}")
-    scores = check_scores("quality", quality, count)
+    scores = _finite(quality, count)
     ranks = np.round(np.linspace(0, count - 1, min(count, rows * columns))).astype(np.int64)
     chosen = np.argsort(scores, kind="stable")[ranks]
     faces = _same_size([np.asarray(images[int(index)]) for index in chosen])
     rows, columns = -(-chosen.size // columns), min(columns, chosen.size)
     title = f"low  →  high quality, row by row ({chosen.size:,} of {count:,} images)"
     save(_sheet(faces, scores[chosen], 100 * ranks / count, rows, columns, title), path)
+
+
+def _finite(quality: ArrayLike, count: int) -> FloatArray:
+    scores = np.asarray(quality)
+    if scores.shape != (count,) or scores.dtype.kind not in "iuf":
+        received = f"{scores.dtype} {scores.shape}"
+        raise ValueError(f"quality must have shape ({count},), a number for each image, got {received}")
+    n_bad = np.count_nonzero(~np.isfinite(scores))
+    if n_bad:
+        raise ValueError(f"quality has {n_bad} NaN or infinite values: exclude those images first")
+    return scores.astype(np.float64)
 
 
 def _same_size(faces: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

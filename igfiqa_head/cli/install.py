@@ -1,0 +1,30 @@
+"""``igfiqa install``: a quality model for an insightface pack."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from igfiqa_head.cli.arguments import Commands, command
+
+DETAILS = """\
+It goes to a sub-folder: in the pack's own folder insightface would take it for the
+recogniser, without a word. Then two lines give every face its quality:
+
+  from igfiqa_head.insightface import attach
+  attach(app)                         # app = insightface.app.FaceAnalysis("buffalo_l")
+
+  igfiqa install buffalo_l quality.onnx"""
+
+
+def add_parser(commands: Commands) -> None:
+    parser = command(commands, "install", run, "Put a quality model into an insightface pack.", DETAILS)
+    parser.add_argument("pack", metavar="PACK", help="its folder, or its name in ~/.insightface/models")
+    parser.add_argument("model", type=Path, metavar="QUALITY.onnx", help="of kind quality or both")
+
+
+def run(options: argparse.Namespace) -> int:
+    from igfiqa_head.insightface import install
+
+    print(f"installed {install(options.pack, options.model)}")
+    return 0

@@ -1,0 +1,61 @@
+"""What ``igfiqa score`` says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from igfiqa_head.scoring.table import ScoredFace, scored
+from igfiqa_head.text import printable
+
+SHOWN = 5
+"""Faces at either end, if there are more than twice as many."""
+
+SHOWN_PROBLEMS = 20
+
+
+def summary(rows: Sequence[ScoredFace]) -> str:
+    """The distribution of the qualities, and the faces at its ends."""
+    faces = sorted(scored(rows), key=lambda row: row.quality or 0.0, reverse=True)
+    n_images = len({(face.source, face.frame) for face in faces})
+    lines = [f"{_count(len(faces), 'face')} in {_count(n_images, 'image')}"]
+    if len(faces) > 1:
+        lines.append(_distribution([face.quality or 0.0 for face in faces]))
+    if any(face.accepted is not None for face in faces):
+        n_below = sum(not face.accepted for face in faces)
+        lines.append(f"below --min-quality: {n_below:,} ({100 * n_below / len(faces):.1f} %)")
+    if len(faces) <= 2 * SHOWN:
+        lines += map(_face_line, faces)
+    else:
+        lines += [*map(_face_line, faces[:SHOWN]), "  ...", *map(_face_line, faces[-SHOWN:])]
+    return "\n".join(lines)
+
+
+def problems(rows: Sequence[ScoredFace], *, are_in_file: bool) -> str:
+    """What was not scored and why, the first few of many; empty if there is nothing."""
+    found = [row for row in rows if row.problem is not None]
+    if not found:
+        return ""
+    lines = [f"not scored: {len(found):,}"]
+    lines += [f"  {printable(row.name)}: {printable(row.problem or '')}" for row in found[:SHOWN_PROBLEMS]]
+    if len(found) > SHOWN_PROBLEMS:
+        where = "the table lists them" if are_in_file else "--output FILE lists them"
+        lines.append(f"  and {len(found) - SHOWN_PROBLEMS:,} more; {where}")
+    return "\n".join(lines)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _distribution(qualities: Sequence[float]) -> str:
+    low, median, high = np.percentile(qualities, (5, 50, 95))
+    ends = f"lowest {min(qualities):.4g}, highest {max(qualities):.4g}"
+    return f"quality: {ends}, median {median:.4g}, 90 % from {low:.4g} to {high:.4g}"
+
+
+def _face_line(face: ScoredFace) -> str:
+    percent = "" if face.percent is None else f"  {face.percent:5.1f} %"
+    mark = "  below" if face.accepted is False else ""
+    return f"  {face.quality:>10.4g}{percent}  {printable(face.name)}{mark}"

@@ -1,0 +1,1 @@
+"""Scoring whatever holds faces: what ``igfiqa score`` does, step by step."""

@@ -1,0 +1,80 @@
+"""The command ``igfiqa`` as a whole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from igfiqa_head.cli import main
+from tests.igfiqa_head.cli.inputs import SIZE, rows, score, write_aligned
+from tests.onnx_models import write_model
+from tests.packs import make_pack
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_module_can_be_run(here: Path) -> None:
+    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-m", "igfiqa_head.cli", "score", "nowhere", "--model", "quality.onnx"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "igfiqa: error: there is no file or folder 'nowhere'\n"
+
+
+def test_aligned_faces_need_neither_torch_nor_onnx_nor_insightface(here: Path) -> None:
+    write_aligned(here / "people", 2)
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'insightface', 'gradio'): sys.modules[name] = None\n"
+        "from igfiqa_head.cli import main\n"
+        "sys.exit(main('score people --model quality.onnx --output scores.csv'.split()))"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert len(rows("scores.csv")) == 2
+
+
+def test_install_puts_the_model_where_insightface_does_not_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack = make_pack(tmp_path)
+    model = write_model(tmp_path / "quality.onnx", {"quality": 1}, size=112)
+    assert main(["install", str(pack), str(model)]) == 0
+    installed = Path(capsys.readouterr().out.strip().removeprefix("installed "))
+    assert installed.read_bytes() == model.read_bytes()
+    assert installed.parent != pack
+    assert installed.is_relative_to(pack)
+
+
+@pytest.mark.parametrize("command", [["install", "nopack", "quality.onnx"], ["demo", "nowhere.onnx"]])
+def test_other_commands_give_one_line_too(
+    here: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    assert main(command) == 2
+    assert capsys.readouterr().err.startswith("igfiqa: error: ")
+
+
+def test_warnings_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "people").mkdir()
+    for index in range(12):
+        cv2.imwrite(f"people/{index}.png", np.full((SIZE, SIZE, 3), (200, 100, 50), np.uint8))
+    assert score("people") == 0
+    assert capsys.readouterr().err.count("igfiqa: warning: ") == 1
+
+
+@pytest.mark.parametrize("command", [[], ["score"], ["install"], ["demo"]])
+def test_help_teaches(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    printed = capsys.readouterr().out
+    assert f"\n  igfiqa {command[0]} " in printed if command else "examples:" in printed

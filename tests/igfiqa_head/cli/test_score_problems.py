@@ -1,0 +1,184 @@
+"""``igfiqa score`` where something cannot be scored, or asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from igfiqa_head.cli import main
+from igfiqa_head.io.images import encode_image
+from tests.igfiqa_head.cli.inputs import (
+    SIZE,
+    aligned,
+    qualities,
+    rows,
+    score,
+    write_aligned,
+    write_photograph,
+    write_video,
+)
+from tests.packs import SIDE, picture
+
+
+def test_nothing_is_lost_when_files_are_bad(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_aligned(here / "mixed", 3)
+    (here / "mixed/000a.jpg").write_bytes(b"no image")
+    whole = encode_image(aligned(5), ".jpg")
+    (here / "mixed/001a.jpg").write_bytes(whole[: len(whole) // 2])
+    (here / "mixed/gone.png").symlink_to(here / "nowhere")
+    cv2.imwrite(str(here / "mixed/large.png"), picture())
+    (here / "empty").mkdir()
+    assert score("mixed", "empty", "--output", "scores.csv") == 1
+    found = rows("scores.csv")
+    assert [row["source"] for row in found if row["problem"]] == [
+        "mixed/000a.jpg",
+        "mixed/001a.jpg",
+        "mixed/gone.png",
+        "mixed/large.png",
+        "empty",
+    ]
+    scores = [float(row["quality"]) for row in found if row["quality"]]
+    assert scores == pytest.approx(qualities(images), rel=1e-4)
+    assert "not scored: 5" in capsys.readouterr().err
+
+
+def test_a_picture_without_a_face_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photograph(here / "photos/a.png")
+    cv2.imwrite(str(here / "photos/black.png"), np.zeros((SIDE, SIDE, 3), np.uint8))
+    write_video(here / "photos/dark.avi", [np.zeros((SIDE, SIDE, 3), np.uint8)] * 3)
+    assert score("photos", "--pack", "models/testpack", "--sheet", "sheet.png") == 1
+    printed = capsys.readouterr()
+    assert "2 faces in 1 image\n" in printed.out
+    assert "photos/black.png: no face was found" in printed.err
+    assert "photos/dark.avi: no face was found in any of its frames" in printed.err
+
+
+def test_photographs_need_a_pack(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_photograph(here / "photos/a.png")
+    write_aligned(here / "photos", 2)
+    arguments = ("photos/a.png", "photos", "--output", "scores.csv")
+    assert score(*arguments) == 2
+    assert "photos/a.png: 256 x 256 pixels" in (printed := capsys.readouterr().err)
+    assert "--pack" in printed
+    assert not (here / "scores.csv").exists()
+    assert score(*arguments, "--aligned") == 1
+    assert [bool(row["problem"]) for row in rows("scores.csv")] == [True, False, False, True]
+
+
+def test_hostile_file_names(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["a\nb.png", 'say "hi", you.png', "=1+1.png", "\x1b[31mred.png", "ünïcode.png"]
+    names.append(os.fsdecode(b"not utf-8 \xff.png"))
+    write_aligned(here / "source", 1)
+    (here / "hostile").mkdir()
+    for name in names:
+        shutil.copy("source/000.png", f"hostile/{name}")
+    (here / "hostile/bad\n\x1b]0;title.png").write_bytes(b"")
+    assert score("hostile", "--output", "scores.csv", "--sheet", "sheet.png") == 1
+    listed = sorted(f"hostile/{name}" for name in [*names, "bad\n\x1b]0;title.png"])
+    assert [row["source"] for row in rows("scores.csv")] == listed
+    printed = capsys.readouterr()
+    for letter in ("\x1b", "a\nb"):
+        assert letter not in printed.out + printed.err
+    assert "ünïcode.png" in printed.out
+    assert score("hostile", "--output", "scores.json") == 1
+    assert [row["source"] for row in json.loads((here / "scores.json").read_text())] == listed
+
+
+def write_log_model(path: Path) -> None:
+    """The logarithm of the mean input: no number for an image darker than grey."""
+    axes = numpy_helper.from_array(np.array([1, 2, 3]), "axes")
+    nodes = [
+        helper.make_node("ReduceMean", ["input", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Log", ["mean"], ["quality"]),
+    ]
+    image = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
+    quality = helper.make_tensor_value_info("quality", TensorProto.FLOAT, ["N"])
+    graph = helper.make_graph(nodes, "log", [image], [quality], [axes])
+    onnx.save_model(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(path)
+    )
+
+
+def test_a_quality_that_is_no_number_is_a_problem(here: Path) -> None:
+    write_log_model(here / "log.onnx")
+    (here / "people").mkdir()
+    for grey in (50, 220):
+        cv2.imwrite(f"people/{grey}.png", np.full((SIZE, SIZE, 3), grey, np.uint8))
+    arguments = ("people", "--output", "scores.csv", "--sheet", "sheet.png", "--best-per-folder", "best.csv")
+    assert score(*arguments, model="log.onnx") == 1
+    bright, dark = rows("scores.csv")
+    assert (bright["problem"], dark["quality"]) == ("", "")
+    assert "quality nan" in dark["problem"]
+    assert len(rows("best.csv")) == 1
+
+
+def test_where_nothing_can_be_scored_there_is_no_sheet(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty").mkdir()
+    assert score("empty", "--sheet", "sheet.png", "--output", "scores.csv") == 1
+    assert not (here / "sheet.png").exists()
+    assert len(rows("scores.csv")) == 1
+    assert "0 faces in 0 images" in capsys.readouterr().out
+
+
+def test_long_lists_of_problems_are_cut_on_the_screen_only(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "bad").mkdir()
+    for index in range(50):
+        (here / f"bad/{index:02}.png").write_bytes(b"")
+    assert score("bad", "--output", "scores.csv") == 1
+    printed = capsys.readouterr().err
+    assert "not scored: 50" in printed
+    assert "and 30 more" in printed
+    assert len(rows("scores.csv")) == 50
+
+
+def test_a_video_of_photographs_without_a_pack_is_one_problem(here: Path) -> None:
+    write_video(here / "clip.avi", [picture(seed) for seed in range(4)])
+    assert score("clip.avi", "--aligned", "--every", "1", "--output", "scores.csv") == 1
+    (problem,) = rows("scores.csv")
+    assert "256 x 256 pixels are no aligned face of 16 x 16" in problem["problem"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nowhere", "no file or folder 'nowhere'"),
+        ("people --model nowhere.onnx", "nowhere.onnx cannot be read"),
+        ("people --model recogniser.onnx", "is no quality model"),
+        ("people --output scores.txt", "written as .csv or .json"),
+        ("people --best-per-folder scores", "written as .csv or .json"),
+        ("people --sheet sheet.jpg", "written as .png or .pdf"),
+        ("people --output nowhere/scores.csv", "there is no folder nowhere"),
+        ("people --output a.csv --best-per-folder ./a.csv", "the same file"),
+        ("people --min-quality good", "must be a number, or a percentage"),
+        ("people --min-quality nan", "must be a number, or a percentage"),
+        ("people --min-quality 130% --model calibrated.onnx", "must be a number, or a percentage"),
+        ("people --min-quality 60%", "needs a calibrated model"),
+        ("people --calibration people/000.png", "people/000.png"),
+        ("people --pack nopack", "no insightface pack 'nopack'"),
+        ("people --providers NoSuchProvider", "onnxruntime has no NoSuchProvider"),
+        ("people --every 0", "every must be at least 1"),
+        ("people --top 0", "--top must be at least 1"),
+    ],
+)
+def test_wrong_arguments_give_one_error_and_write_nothing(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    write_aligned(here / "people", 1)
+    before = sorted(here.rglob("*"))
+    assert main(["score", "--model", "quality.onnx", *arguments.split()]) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("error:") == 1
+    assert message in printed
+    assert sorted(here.rglob("*")) == before
