@@ -11,6 +11,7 @@ train = [
     "easydict",
     "onnx>=1.16",
     "onnxscript",
+    "onnxslim",
     "tensorboard",
     "scipy",
 ]

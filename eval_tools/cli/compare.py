@@ -27,7 +27,9 @@ lowest quality are discarded. Smaller areas are better. Use a recogniser with wh
 of the quality methods was trained (a cross-model comparison).
 
   igfiqa-eval compare lfw.bin xqlfw=data/xqlfw --recogniser arcface=w600k_r50.onnx \\
-      --quality igfiqa=quality.onnx serfiq=serfiq_scores.txt norm sharpness random"""
+      --quality igfiqa=quality.onnx norm sharpness random
+
+A file of scores must hold one for every image of every set, by name."""
 
 
 def add_parser(commands: Commands) -> None:
