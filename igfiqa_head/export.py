@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.kinds import OUTPUTS
+from igfiqa_head.onnx_session import open_session
 from igfiqa_head.runtime import INPUT_CONTRACT
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 MAX_RELATIVE_ERROR = 1e-4
 OPSET = 18
+_IR_VERSION = 8  # opset 18 asks for no more, and a higher number would shut out older releases of onnxruntime
+_MAX_BYTES = 2**31 - 2**20  # of a Protocol Buffers message, less room for the graph around the weights
+# Names that make insightface think that a graph normalises its input itself; it looks at the first 8 nodes.
+_NORMALISING = ("Sub", "_minus", "Mul", "_mul")
 
 
 class ExportError(ValueError):
     """The ONNX file does not say what torch says; it was not kept."""
 
 
-class _Scored(nn.Module):
-    """images -> quality [N, 1]."""
+class _Outputs(nn.Module):
+    """images -> the outputs of a kind of file, as a tuple."""
 
-    def __init__(self, backbone: nn.Module, quality_head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, regressor: nn.Module | None, kind: str) -> None:
         super().__init__()
-        self.backbone, self.regressor = backbone, quality_head.regressor
+        self.backbone = backbone
+        self.regressor = regressor
+        self.kind = kind
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.regressor(self.backbone(images))[:, None]  # type: ignore[operator]
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        embedding = self.backbone(images)
+        if self.regressor is None:
+            return (embedding,)
+        quality = self.regressor(embedding)[:, None]
+        if self.kind == "fused":
+            return (F.normalize(embedding) * F.softplus(quality),)
+        return (quality,) if self.kind == "quality" else (embedding, quality)
 
 
 def export_onnx(
@@ -45,75 +65,111 @@ def export_onnx(
     images: Tensor,
     metadata: Mapping[str, str] | None = None,
 ) -> float:
-    """Write an ONNX model of dynamic batch size, unless it disagrees with torch.
+    """Write one ONNX file of float32 and of dynamic batch size, unless it disagrees with torch.
 
     The input is named ``input`` and its normalisation is not part of the graph: insightface normalises
     before the network and would do so twice.
 
     Args:
         backbone: images -> embeddings [N, D].
-        quality_head: has ``.regressor``; needed for kind "quality".
+        quality_head: has ``.regressor``, or is the regressor: embeddings -> qualities [N]. Kind "embedding"
+            needs none.
         path: the file to write.
-        kind: "quality" (output ``quality`` [N, 1]) or "embedding" (output ``embedding`` [N, D]).
+        kind: the outputs are, in one pass,
+
+            - "quality": ``quality`` [N, 1];
+            - "embedding": ``embedding`` [N, D];
+            - "both": ``embedding`` and ``quality``;
+            - "fused": ``embedding`` [N, D] whose direction is the embedding's and whose length is
+              softplus(quality): a recogniser to insightface, whose ``face.embedding_norm`` orders faces as
+              the quality does.
         images: [at least 3, 3, H, W] real faces in [-1, 1] to compare on, with batches of 1 and 3.
         metadata: more key-value pairs for the file.
 
     Returns:
-        The largest relative error against torch, max |onnx - torch| / max |torch|.
+        The largest relative error of an output, max |onnx - torch| of these batches / max |torch| of all
+        images.
 
     Raises:
-        ExportError: the error exceeds 1e-4; an earlier file at ``path`` is left as it was.
-        ValueError: an unknown kind, a missing head, or too few images.
+        ExportError: the error exceeds 1e-4, or torch itself gives NaN or infinity; an earlier file at
+            ``path`` is left as it was.
+        ValueError: an unknown kind, a missing head, too few images, or weights of more than 2 GiB.
     """
-    model = _output_model(backbone, quality_head, kind)
     if images.ndim != 4 or len(images) < 3:
         raise ValueError(f"the comparison needs images [N >= 3, 3, H, W], got shape {tuple(images.shape)}")
-    was_training = [(module, module.training) for module in model.modules()]
-    model.eval()  # on the outermost module: a part left in training mode would be exported so
-    try:
-        with atomic_path(Path(path)) as temporary:
-            _write(
-                model, kind, images, temporary, {"input": INPUT_CONTRACT, "kind": kind} | dict(metadata or {})
-            )
-            return _compare(model, kind, images, temporary)
-    finally:
-        for module, training in was_training:
-            module.training = training
+    model = _network(backbone, quality_head, kind)
+    faces = images.detach().cpu().float()
+    with atomic_path(path) as temporary:
+        _write(model, kind, faces, temporary, dict(metadata or {}) | {"input": INPUT_CONTRACT, "kind": kind})
+        return _compare(model, kind, faces, temporary)
 
 
-def _output_model(backbone: nn.Module, quality_head: nn.Module | None, kind: str) -> nn.Module:
-    if kind == "embedding":
-        return backbone
-    if kind != "quality":
-        raise ValueError(f"kind must be 'quality' or 'embedding', got {kind!r}")
-    if quality_head is None:
-        raise ValueError("kind 'quality' needs a quality head, got None")
-    return _Scored(backbone, quality_head)
+def _network(backbone: nn.Module, quality_head: nn.Module | None, kind: str) -> _Outputs:
+    """A copy in evaluation mode and full precision on the CPU, which is what the file is compared with."""
+    if kind not in OUTPUTS:
+        raise ValueError(f"kind must be one of {', '.join(map(repr, OUTPUTS))}, got {kind!r}")
+    if kind != "embedding" and quality_head is None:
+        raise ValueError(f"kind {kind!r} needs a quality head, got None")
+    regressor = None if kind == "embedding" else getattr(quality_head, "regressor", quality_head)
+    model = _Outputs(backbone, regressor, kind)
+    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    if size > _MAX_BYTES:
+        raise ValueError(
+            f"the weights have {size / 2**30:.1f} GiB, one ONNX file can hold 2: take less of them"
+        )
+    model = copy.deepcopy(model).cpu().float().eval()
+    for module in model.modules():
+        if getattr(module, "fp16", False) is True:  # arcface_torch's name for what is of training alone
+            setattr(module, "fp16", False)  # noqa: B010  mypy takes every attribute of a module for a tensor
+    return model
 
 
-def _write(model: nn.Module, kind: str, images: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+def _write(model: nn.Module, kind: str, faces: Tensor, path: Path, metadata: dict[str, str]) -> None:
     import onnx
 
-    with _quiet_exporter():
-        program = torch.onnx.export(
-            model,
-            (images[:2],),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=[kind],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
-    proto = program.model_proto  # type: ignore[union-attr]
-    onnx.helper.set_model_props(proto, dict(metadata))
+    proto = _simplified(_traced(model, kind, faces))
+    proto.ir_version = _IR_VERSION
+    rename_nodes(proto)
+    onnx.helper.set_model_props(proto, metadata)
+    onnx.checker.check_model(proto)
     onnx.save_model(proto, str(path))
 
 
+def _traced(model: nn.Module, kind: str, faces: Tensor) -> ModelProto:
+    with _quiet("onnxscript"):
+        program = torch.onnx.export(
+            model,
+            (faces[:2],),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=list(OUTPUTS[kind]),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    return program.model_proto  # type: ignore[union-attr]
+
+
+def _simplified(proto: ModelProto) -> ModelProto:
+    """With shapes, and without what the exporter tells of its Python sources in every node."""
+    import onnx
+    import onnxslim
+
+    with _quiet("onnxslim"):
+        return onnx.shape_inference.infer_shapes(onnxslim.slim(proto))
+
+
+def rename_nodes(proto: ModelProto) -> None:
+    """Rename nodes that insightface would take for a normalisation of the input; it goes by names alone."""
+    for node in proto.graph.node:
+        if node.name.startswith(_NORMALISING):
+            node.name = f"node_{node.name}"
+
+
 @contextlib.contextmanager
-def _quiet_exporter():  # type: ignore[no-untyped-def]
-    """The exporter reports its passes and its own deprecations; neither is the user's business."""
-    logger = logging.getLogger("onnxscript")
+def _quiet(name: str) -> Iterator[None]:
+    """Exporters report their passes and their own deprecations; neither is the user's business."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -125,16 +181,18 @@ def _quiet_exporter():  # type: ignore[no-untyped-def]
 
 
 @torch.no_grad()
-def _compare(model: nn.Module, kind: str, images: Tensor, path: Path) -> float:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+def _compare(model: nn.Module, kind: str, faces: Tensor, path: Path) -> float:
+    # The whole set decides what is large: a single face's quality may well be next to zero.
+    scales = [float(output.abs().max()) for output in model(faces)]
+    if not np.isfinite(scales).all():
+        raise ExportError("the network gives NaN or infinity for these images; no file was written")
+    session = open_session(path, ["CPUExecutionProvider"])
     worst = 0.0
-    for count in (1, 3):
-        expected = model(images[:count]).cpu().numpy()
-        (got,) = session.run([kind], {"input": images[:count].cpu().numpy()})
-        worst = max(worst, _relative_error(got, expected))
-    if not worst <= MAX_RELATIVE_ERROR:
+    for batch in (faces[:1], faces[:3]):
+        outputs = session.run(list(OUTPUTS[kind]), {"input": batch.numpy()})
+        for got, expected, scale in zip(outputs, model(batch), scales, strict=True):
+            worst = max(worst, _difference(got, expected.numpy()) / max(scale, 1e-12))
+    if worst > MAX_RELATIVE_ERROR:
         raise ExportError(
             f"the exported {kind} model differs from torch by {worst:.2e} "
             f"(allowed {MAX_RELATIVE_ERROR:.0e}); no file was written"
@@ -142,7 +200,9 @@ def _compare(model: nn.Module, kind: str, images: Tensor, path: Path) -> float:
     return worst
 
 
-def _relative_error(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
+def _difference(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> float:
     if got.shape != expected.shape:
         raise ExportError(f"the exported model returns shape {got.shape}, torch {expected.shape}")
-    return float(np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-12))
+    if not np.isfinite(got).all():
+        return float("inf")
+    return float(np.abs(got - expected).max())

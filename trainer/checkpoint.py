@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,14 @@ def load_safely(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged or holds anything else.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's words on pickles that it then refuses
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain "
+            "values; nothing in it was run"
+        ) from error
     except Exception as error:  # damaged bytes make torch's unpickler raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error

@@ -31,6 +31,7 @@ from trainer.evaluation import (
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, logging_to
 from trainer.loop import Trainer
+from trainer.sources import origin
 
 ROOT = Path(__file__).resolve().parent.parent
 _VERSIONS_OF = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "opencv-python-headless")
@@ -187,8 +188,12 @@ def _export(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
     device = trainer.loader.device
     pixels = np.stack([dataset[i][0] for i in range(min(_COMPARED_IMAGES, len(dataset)))])
     images = to_network_input(torch.from_numpy(pixels), device)
-    metadata = {"method": config.quality_head or "none", "recipe": Path(config.output).name}
-    for kind in ("quality", "embedding") if trainer.quality_head is not None else ("embedding",):
+    kinds, weights = ["embedding"], ["model.pt"]
+    if trainer.quality_head is not None:
+        kinds, weights = ["quality", *kinds], [*weights, "quality_head.pt"]
+    recipe = _resolved(config, trainer, dataset)["recipe"]
+    metadata = origin(config.quality_head or "none", recipe, [Path(config.output) / name for name in weights])
+    for kind in kinds:
         path = Path(config.output) / f"{kind}.onnx"
         error = export_onnx(
             trainer.backbone, trainer.quality_head, path, kind=kind, images=images, metadata=metadata

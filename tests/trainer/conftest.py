@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from easydict import EasyDict
 
+import train
 from trainer.recipe import load_recipe
 
 TINY_PLUGIN = Path(__file__).resolve().parent.parent / "tiny_plugin.py"
@@ -37,6 +39,21 @@ def recipe_path(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.py"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of that recipe, of one epoch; not to be changed."""
+    folder = tmp_path_factory.mktemp("finished_run")
+    (folder / "tiny.py").write_text(RECIPE)
+    assert train.main([str(folder / "tiny.py"), f"output={folder / 'run'}", "num_epoch=1"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def a_run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of it that may be changed."""
+    return Path(shutil.copytree(finished_run, tmp_path / "a_run"))
 
 
 @pytest.fixture

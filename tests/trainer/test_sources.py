@@ -1,0 +1,307 @@
+"""Trained networks from runs, arcface_torch's checkpoints and CR-FIQA's; what does not fit is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from plugins.backbones import get_model
+from tests.plugins.backbones.filling import fill
+from tests.trainer.conftest import TINY_PLUGIN
+from trainer.sources import SourceError, open_source
+
+FACTS = Path(__file__).resolve().parents[3] / "shared" / "facts" / "crfiqa_state_dicts.json"
+NETWORK, FEATURES = "timm:test_resnet", 24
+
+State = dict[str, Tensor]
+
+
+def state_of(network: str = NETWORK, size: int = FEATURES) -> State:
+    backbone = get_model(network, num_features=size)
+    fill(backbone)
+    return backbone.state_dict()
+
+
+def head_state(prefix: str, size: int = FEATURES) -> State:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(1, size, generator=generator)
+    return {f"{prefix}.weight": weight, f"{prefix}.bias": torch.tensor([0.25])}
+
+
+def save(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def equal_states(first: State, second: State) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class TestRuns:
+    def test_networks_and_metadata(self, a_run: Path) -> None:
+        source = open_source(a_run, plugins=[str(TINY_PLUGIN)])
+        head = torch.load(a_run / "quality_head.pt", weights_only=True)
+        assert equal_states(source.backbone.state_dict(), torch.load(a_run / "model.pt", weights_only=True))
+        assert source.regressor is not None
+        assert torch.equal(source.regressor.weight, head["regressor.weight"])
+        assert not source.backbone.training
+        assert source.images == "synthetic"
+        metadata = source.metadata()
+        assert metadata["method"] == "ig_fiqa"
+        assert metadata["version"] == "0.1.0"
+        hashes = [sha256(a_run / "model.pt"), sha256(a_run / "quality_head.pt")]
+        assert metadata["source_sha256"].split() == hashes
+        recipe = json.loads(metadata["recipe"])
+        assert recipe["network"] == "tiny"
+        assert recipe["ig_fiqa"]["loss_weight"] == 10.0
+        assert not {"output", "rec", "plugins", "notes"} & set(recipe)
+        assert not any(key.startswith("wandb") for key in recipe)
+        assert str(a_run.parents[1]) not in metadata["recipe"]
+
+    def test_code_is_imported_only_if_it_was_named(self, a_run: Path, tmp_path: Path) -> None:
+        plugin, trace = tmp_path / "evil.py", tmp_path / "trace"
+        plugin.write_text(f"open({str(trace)!r}, 'w').close()")
+        document = json.loads((a_run / "recipe.json").read_text())
+        document["recipe"]["plugins"].append(str(plugin))
+        (a_run / "recipe.json").write_text(json.dumps(document))
+        with pytest.raises(SourceError, match=r"plugins, which are code.*--plugin .*evil.py$"):
+            open_source(a_run, plugins=[str(TINY_PLUGIN)])
+        assert not trace.exists()
+        open_source(a_run, plugins=[str(TINY_PLUGIN), str(plugin)])
+        assert trace.exists()
+
+    def test_another_head(self, a_run: Path, tmp_path: Path) -> None:
+        head = save(tmp_path / "qs.pth", head_state("qs", 16))
+        source = open_source(a_run, quality_head=head, plugins=[str(TINY_PLUGIN)])
+        assert source.method == "cr_fiqa"
+        assert source.regressor is not None
+        assert torch.equal(source.regressor.weight, head_state("qs", 16)["qs.weight"])
+        assert source.metadata()["source_sha256"].split()[1] == sha256(head)
+
+    def test_without_a_head(self, a_run: Path) -> None:
+        (a_run / "quality_head.pt").unlink()
+        source = open_source(a_run, plugins=[str(TINY_PLUGIN)])
+        assert source.regressor is None
+        assert source.method == "none"
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda run: (run / "recipe.json").unlink(), "is no run folder, it has no recipe.json"),
+            (lambda run: (run / "model.pt").unlink(), "has no model.pt: this run has not finished an epoch"),
+            (lambda run: (run / "recipe.json").write_text("{"), "recipe.json is not what a run writes"),
+            (lambda run: (run / "recipe.json").write_text("[" * 99_999), "is not what a run writes"),
+            (lambda run: (run / "recipe.json").write_bytes(b"\xff\xfe\x00"), "is not what a run writes"),
+            (lambda run: (run / "recipe.json").write_text('{"recipe": {"network": 3}}'), "KeyError"),
+            (lambda run: set_recipe(run, network=3), "'network' must be a text, got 3"),
+            (lambda run: set_recipe(run, embedding_size=-1), "'embedding_size' must be an integer >= 1"),
+            (lambda run: set_recipe(run, plugins="os"), "'plugins' must be a list of modules"),
+            (lambda run: set_recipe(run, embedding_size=10**14), "cannot be built"),
+            (lambda run: set_recipe(run, embedding_size=17), "model.pt does not fit tiny: of another shape"),
+            (lambda run: set_recipe(run, network="r51"), "unknown backbone 'r51'"),
+            (lambda run: shutil.copy(run / "model.pt", run / "quality_head.pt"), "holds no quality head"),
+        ],
+    )
+    def test_damage(self, a_run: Path, change: Any, message: str) -> None:
+        change(a_run)
+        with pytest.raises(ValueError, match=message) as caught:
+            open_source(a_run, plugins=[str(TINY_PLUGIN)])
+        assert "\n" not in str(caught.value)
+
+    def test_the_network_of_a_run_is_not_a_matter_of_choice(self, a_run: Path) -> None:
+        with pytest.raises(SourceError, match="recipe.json names the network: leave out --network r50"):
+            open_source(a_run, network="r50")
+
+
+def set_recipe(run: Path, **values: Any) -> None:
+    document = json.loads((run / "recipe.json").read_text())
+    document["recipe"].update(values)
+    (run / "recipe.json").write_text(json.dumps(document))
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("layout", ["model.pt", "checkpoint_gpu_0.pt", "parallel"])
+    def test_arcface_torch(self, tmp_path: Path, layout: str) -> None:
+        state = state_of()
+        content: Any = state
+        if layout == "checkpoint_gpu_0.pt":
+            content = {"epoch": 3, "state_dict_backbone": state, "state_dict_softmax_fc": {}}
+        if layout == "parallel":
+            content = {f"module.{name}": tensor for name, tensor in state.items()}
+        path = save(tmp_path / "model.pt", content)
+        head = save(
+            tmp_path / "quality_head.pt", head_state("regressor") | {"variance.variance": torch.ones(9)}
+        )
+        source = open_source(path, quality_head=head, network=NETWORK)
+        assert equal_states(source.backbone.state_dict(), state)
+        assert source.method == "ig_fiqa"
+        assert source.metadata()["source_sha256"].split() == [sha256(path), sha256(head)]
+        assert json.loads(source.metadata()["recipe"]) == {"network": NETWORK, "embedding_size": FEATURES}
+        assert open_source(path, network=NETWORK).regressor is None
+
+    def test_our_own_checkpoint_brings_its_head(self, a_run: Path) -> None:
+        path = a_run / "checkpoint_gpu_0.pt"
+        source = open_source(path, network="tiny", plugins=[str(TINY_PLUGIN)])
+        whole = open_source(a_run, plugins=[str(TINY_PLUGIN)])
+        assert source.method == "ig_fiqa"
+        assert source.regressor is not None
+        assert whole.regressor is not None
+        assert equal_states(source.backbone.state_dict(), whole.backbone.state_dict())
+        assert equal_states(source.regressor.state_dict(), whole.regressor.state_dict())
+
+    @pytest.mark.parametrize(
+        ("name", "size"),
+        [("r18", 512), ("r18", 32), ("r34", 32), ("r50", 32), ("mbf", 512), ("mbf_large", 32), ("vit_t", 32)],
+    )
+    def test_networks_are_found_by_their_names_and_shapes(self, tmp_path: Path, name: str, size: int) -> None:
+        path = save(tmp_path / "model.pt", get_model(name, num_features=size).state_dict())
+        assert open_source(path).recipe == {"network": name, "embedding_size": size}
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["r100", "r200"])
+    def test_large_networks_are_found(self, tmp_path: Path, name: str) -> None:
+        path = save(tmp_path / "model.pt", get_model(name).state_dict())
+        assert open_source(path).recipe["network"] == name
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda s: s.pop("fc.bias"),
+                "no registered network; the closest is r18, but it lacks fc.bias. Name",
+            ),
+            (lambda s: s.update(extra=torch.zeros(24)), "closest is r18, but it has also extra. Name"),
+            (
+                lambda s: s.update({"conv1.weight": torch.zeros(64, 3, 7, 7)}),
+                r"of another shape: conv1.weight \(\[64, 3, 7, 7\] instead of \[64, 3, 3, 3\]\)",
+            ),
+            (
+                lambda s: s["fc.weight"].fill_(torch.nan),
+                "NaN or infinity in fc.weight: its training diverged",
+            ),
+            (lambda s: s.update({"bn1.weight": 3}), "its bn1.weight hold no tensors"),
+            (lambda s: [s.pop(key) for key in list(s)], "it is empty"),
+        ],
+    )
+    def test_what_differs_is_named(self, tmp_path: Path, change: Any, message: str) -> None:
+        state = state_of("r18")
+        change(state)
+        with pytest.raises(SourceError, match=message) as caught:
+            open_source(save(tmp_path / "model.pt", state))
+        assert "\n" not in str(caught.value)
+        assert "model.pt" in str(caught.value)
+
+    def test_the_wrong_network(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "model.pt", state_of())
+        with pytest.raises(
+            SourceError, match="does not fit r18: it lacks conv1.weight, .* and 184 more; it has"
+        ):
+            open_source(path, network="r18")
+        with pytest.raises(ValueError, match="unknown backbone 'r19'. Did you mean"):
+            open_source(path, network="r19")
+
+    @pytest.mark.parametrize(
+        ("head", "message"),
+        [
+            (head_state("regressor", 512), r"weight \(\[1, 512\] instead of \[1, 24\]\)"),
+            (
+                {"weight": torch.zeros(1, 24)},
+                "holds no quality head: it has weight; expected regressor.weight",
+            ),
+            ({"qs.weight": torch.zeros(1, 24)}, "holds no quality head: it has qs.weight; expected"),
+            (head_state("qs") | {"qs.bias": torch.zeros(2)}, r"bias \(\[2\] instead of \[1\]\)"),
+            (head_state("qs") | {"qs.bias": torch.tensor([torch.inf])}, "NaN or infinity in bias"),
+        ],
+    )
+    def test_the_wrong_head(self, tmp_path: Path, head: State, message: str) -> None:
+        path, head_path = save(tmp_path / "model.pt", state_of()), save(tmp_path / "head.pt", head)
+        with pytest.raises(SourceError, match=f"head.pt.*{message}"):
+            open_source(path, quality_head=head_path, network=NETWORK)
+
+    @pytest.mark.parametrize("prefix", ["regressor", "qs"])
+    def test_a_head_is_no_source(self, tmp_path: Path, prefix: str) -> None:
+        path = save(tmp_path / "quality_head.pt", head_state(prefix))
+        with pytest.raises(SourceError, match="a quality head without a backbone: pass it as --quality-head"):
+            open_source(path)
+
+    def test_code_in_a_file_is_not_run(self, tmp_path: Path) -> None:
+        trace = tmp_path / "trace"
+
+        class Evil:
+            def __reduce__(self) -> Any:
+                return open, (str(trace), "w")
+
+        state = state_of()
+        for path, options in [
+            (save(tmp_path / "model.pt", state | {"evil": Evil()}), {}),
+            (
+                save(tmp_path / "good.pt", state),
+                {"quality_head": save(tmp_path / "head.pt", {"evil": Evil()})},
+            ),
+        ]:
+            with pytest.raises(
+                ValueError, match="holds more than tensors and plain values; nothing in it was run"
+            ):
+                open_source(path, network=NETWORK, **options)
+        assert not trace.exists()
+
+    def test_other_files(self, tmp_path: Path) -> None:
+        (tmp_path / "model.pt").write_bytes(b"no checkpoint" * 99)
+        with pytest.raises(ValueError, match="model.pt cannot be read as a checkpoint"):
+            open_source(tmp_path / "model.pt")
+        with pytest.raises(SourceError, match="there is no run folder or checkpoint .*nothing.pt"):
+            open_source(tmp_path / "nothing.pt")
+
+
+class TestCRFIQA:
+    def test_its_quality_layer_and_trained_normalisation_are_kept(self, tmp_path: Path) -> None:
+        state = state_of("r18", 512) | head_state("qs", 512)
+        assert state["features.weight"].std() > 0.1  # arcface_torch leaves it at 1
+        self.check(save(tmp_path / "181952backbone.pth", state), state, "r18")
+
+    @pytest.mark.parametrize(
+        "depth", [18, 50, pytest.param(34, marks=pytest.mark.slow), pytest.param(100, marks=pytest.mark.slow)]
+    )
+    def test_the_listed_names_and_shapes(self, tmp_path: Path, depth: int) -> None:
+        if not FACTS.is_file():
+            pytest.skip("the listing of CR-FIQA's names is not at hand")
+        shapes = json.loads(FACTS.read_text(encoding="utf-8"))[f"iresnet{depth}"]
+        generator = torch.Generator().manual_seed(depth)
+        state = {
+            name: torch.tensor(7) if name.endswith("tracked") else torch.rand(shape, generator=generator)
+            for name, shape in shapes.items()
+        }
+        self.check(save(tmp_path / "181952backbone.pth", state), state, f"r{depth}")
+
+    @staticmethod
+    def check(path: Path, state: State, network: str) -> None:
+        source = open_source(path)
+        assert source.method == "cr_fiqa"
+        assert source.recipe == {"network": network, "embedding_size": 512}
+        found = source.backbone.state_dict()
+        assert equal_states(found, {name: state[name] for name in state if not name.startswith("qs.")})
+        assert source.regressor is not None
+        assert torch.equal(source.regressor.weight, state["qs.weight"])
+        assert torch.equal(source.regressor.bias, state["qs.bias"])
+        assert source.metadata()["source_sha256"] == sha256(path)
+
+    def test_the_variant_with_attention_is_refused(self, tmp_path: Path) -> None:
+        state = (
+            {"layer1.0.se_block.fc1.weight": torch.zeros(4, 64)}
+            | state_of("r18", 512)
+            | head_state("qs", 512)
+        )
+        path = save(tmp_path / "backbone.pth", state)
+        with pytest.raises(SourceError, match="closest is r18, but it has also layer1.0.se_block.fc1.weight"):
+            open_source(path)

@@ -1,0 +1,258 @@
+"""Trained networks from where they are kept: runs of this project, arcface_torch's checkpoints, CR-FIQA's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from igfiqa_head import __version__
+from igfiqa_head.quality_head import QualityRegressor
+from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
+from plugins.backbones import TIMM_PREFIX, get_model
+from trainer import schema
+from trainer.checkpoint import load_safely
+
+_BACKBONE, _QUALITY_HEAD = "state_dict_backbone", "state_dict_quality_head"
+_OURS, _CR_FIQA = "regressor", "qs"
+_MAX_RECIPE_BYTES = 1_000_000
+_MAX_NAMED, _MAX_NAME = 3, 100
+# Of a recipe, what a stranger to the machine and to the account has no use for.
+_PRIVATE = ("output", "rec", "plugins", "resume", "notes", "suffix_run_name", "device", "num_workers")
+
+State = Mapping[str, Tensor]
+
+
+class SourceError(ValueError):
+    """Files that hold no trained network, or another one than was asked for; it says what differs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A trained backbone and, if there is one, the regressor of its quality head.
+
+    Attributes:
+        backbone: images [N, 3, 112, 112] in [-1, 1] -> embeddings [N, D].
+        regressor: embeddings -> qualities [N], or None.
+        method: name of the quality method, "none" without one.
+        recipe: what is known of the training, as JSON holds it.
+        files: the files with the weights.
+        images: where the training images were, if it is known: a path or "synthetic".
+    """
+
+    backbone: nn.Module
+    regressor: QualityRegressor | None
+    method: str
+    recipe: Mapping[str, Any]
+    files: Sequence[Path]
+    images: str | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """What an exported file says of its origin."""
+        return origin(self.method, self.recipe, self.files)
+
+
+def origin(method: str, recipe: Mapping[str, Any], files: Iterable[Path]) -> dict[str, str]:
+    """The metadata of a file exported from these weights.
+
+    Keys: ``method``; ``recipe``, JSON without what concerns one machine or account only; ``source_sha256``,
+    one hash for each file with weights, as sha256sum prints it; ``version`` of this project.
+    """
+    public = {k: v for k, v in recipe.items() if k not in _PRIVATE and not k.startswith("wandb")}
+    return {
+        "method": method,
+        "recipe": json.dumps(public, default=str),
+        "source_sha256": " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        "version": __version__,
+    }
+
+
+def open_source(
+    path: Path, *, quality_head: Path | None = None, network: str | None = None, plugins: Sequence[str] = ()
+) -> Source:
+    """Load trained networks; no code from the files is run.
+
+    Args:
+        path: a run's folder (``recipe.json``, ``model.pt``, ``quality_head.pt``), a backbone's state dict
+            (arcface_torch's ``model.pt``), a checkpoint (``checkpoint_gpu_0.pt``), or CR-FIQA's
+            ``{step}backbone.pth``, whose quality layer ``qs`` is taken along.
+        quality_head: a file with the head, instead of what ``path`` has: ``quality_head.pt`` of a run, or a
+            state dict with ``qs.weight`` and ``qs.bias``.
+        network: name of the backbone of a checkpoint; None to find it by names and shapes among those that
+            are registered. timm's networks must be named.
+        plugins: modules or ``.py`` files to import first, see :func:`igfiqa_head.registry.import_plugin`.
+
+    Raises:
+        ValueError: files are missing, damaged, hold more than data or do not fit the network.
+    """
+    load_entry_points()
+    for plugin in plugins:
+        import_plugin(plugin)
+    if path.is_dir():
+        if network is not None:
+            raise SourceError(f"{path / 'recipe.json'} names the network: leave out --network {network}")
+        return _open_run(path, quality_head, plugins)
+    if not path.is_file():
+        raise SourceError(f"there is no run folder or checkpoint {path}")
+    return _open_checkpoint(path, quality_head, network)
+
+
+def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -> Source:
+    recipe = _read_recipe(folder)
+    missing = [plugin for plugin in recipe["plugins"] if plugin not in plugins]
+    if missing:  # the recipe may be a stranger's, and to import is to run
+        needed = " ".join(f"--plugin {plugin}" for plugin in missing)
+        raise SourceError(
+            f"{folder} was trained with plugins, which are code: if you trust them, add {needed}"
+        )
+    weights, head = folder / "model.pt", quality_head or folder / "quality_head.pt"
+    if not weights.is_file():
+        raise SourceError(f"{folder} has no model.pt: this run has not finished an epoch")
+    backbone = _build(recipe["network"], recipe["embedding_size"])
+    _load(backbone, _tensors(load_safely(weights), weights), weights, recipe["network"])
+    if quality_head is None and not head.is_file():
+        return Source(backbone, None, "none", recipe, [weights], recipe["rec"])
+    state = _tensors(load_safely(head), head)
+    method = _method(state) if quality_head else recipe["quality_head"]
+    regressor = _regressor(state, head, recipe["embedding_size"])
+    return Source(backbone, regressor, method, recipe, [weights, head], recipe["rec"])
+
+
+def _read_recipe(folder: Path) -> dict[str, Any]:
+    """The recipe of a run; what is used of it is checked."""
+    path = folder / "recipe.json"
+    if not path.is_file():
+        raise SourceError(
+            f"{folder} is no run folder, it has no recipe.json; name a checkpoint file instead?"
+        )
+    with path.open("rb") as file:
+        content = file.read(_MAX_RECIPE_BYTES)
+    try:
+        recipe = json.loads(content)["recipe"]
+        used = {key: recipe[key] for key in ("network", "embedding_size", "quality_head", "rec", "plugins")}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SourceError(f"{path} is not what a run writes: {type(error).__name__}: {error}") from error
+    for key, value in used.items():
+        if not schema.KEYS[key].test(value):
+            raise SourceError(f"{path}: {key!r} must be {schema.KEYS[key].words}, got {value!r}")
+    return recipe
+
+
+def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None) -> Source:
+    content = load_safely(path)
+    state = _tensors(content.get(_BACKBONE, content), path)
+    head = {name: state.pop(name) for name in list(state) if name.startswith(f"{_CR_FIQA}.")}
+    if not state or f"{_OURS}.weight" in state:
+        raise SourceError(f"{path} holds a quality head without a backbone: pass it as --quality-head")
+    if quality_head is not None:
+        head = _tensors(load_safely(quality_head), quality_head)
+    elif _QUALITY_HEAD in content:
+        head = _tensors(content[_QUALITY_HEAD], path)
+    size = next((tensor.shape[0] for tensor in reversed(state.values()) if tensor.ndim), 1)
+    name = network or _infer_network(state, size, path)
+    backbone = _build(name, size)
+    _load(backbone, state, path, name)
+    regressor = _regressor(head, quality_head or path, size) if head else None
+    files = [path] if quality_head is None else [path, quality_head]
+    return Source(backbone, regressor, _method(head), {"network": name, "embedding_size": size}, files)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """A state dict, without the prefix of parallel training."""
+    entries = content if isinstance(content, dict) else {}
+    wrong = [str(name) for name, value in entries.items() if not isinstance(value, Tensor)]
+    if wrong or not entries:
+        found = f"its {_listed(wrong)} hold no tensors" if wrong else "it is empty"
+        raise SourceError(
+            f"{path} holds no state dict ({found}); expected names with tensors, or a checkpoint that keeps "
+            f"those of the backbone under {_BACKBONE!r}"
+        )
+    return {str(name).removeprefix("module."): tensor for name, tensor in entries.items()}
+
+
+def _method(head: State) -> str:
+    """The quality method that a head's entries speak of."""
+    if any(name.startswith("variance.") for name in head):
+        return "ig_fiqa"
+    return "cr_fiqa" if f"{_CR_FIQA}.weight" in head else "unknown" if head else "none"
+
+
+def _regressor(head: State, path: Path, size: int) -> QualityRegressor:
+    """The regressor within the state of a quality head, for embeddings of ``size``."""
+    prefix = _CR_FIQA if f"{_CR_FIQA}.weight" in head else _OURS
+    wanted = {f"{prefix}.weight", f"{prefix}.bias"}
+    if not wanted <= set(head):
+        raise SourceError(
+            f"{path} holds no quality head: it has {_listed(list(head))}; expected {_OURS}.weight and "
+            f"{_OURS}.bias, or {_CR_FIQA}.weight and {_CR_FIQA}.bias"
+        )
+    regressor = QualityRegressor(size)
+    own = {name.removeprefix(f"{prefix}."): head[name] for name in wanted}
+    _load(regressor, own, path, f"a backbone with embeddings of {size}")
+    return regressor
+
+
+def _infer_network(state: State, size: int, path: Path) -> str:
+    """The registered network that has exactly these names and shapes."""
+    found = _shapes(state)
+    known = {}
+    for name in BACKBONES:
+        with torch.device("meta"):  # names and shapes without memory
+            known[name] = _shapes(get_model(name, num_features=size).state_dict())
+        if known[name] == found:
+            return name
+    closest = max(known, key=lambda name: 2 * len(known[name].items() & found.items()) - len(known[name]))
+    difference = _difference(found, known[closest])
+    raise SourceError(
+        f"{path} is of no registered network; the closest is {closest}, but {difference}. Name another one "
+        f"with --network, timm's as {TIMM_PREFIX}NAME"
+    )
+
+
+def _build(network: str, size: int) -> nn.Module:
+    try:
+        return get_model(network, num_features=size)
+    except RuntimeError as error:  # what a size beyond the memory gives
+        reason = str(error).splitlines()[0]
+        raise SourceError(f"{network} with embeddings of {size} cannot be built: {reason}") from error
+
+
+def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
+    difference = _difference(_shapes(state), _shapes(module.state_dict()))
+    if difference:
+        raise SourceError(f"{path} does not fit {name}: {difference}")
+    broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise SourceError(f"{path} holds NaN or infinity in {_listed(broken)}: its training diverged")
+    module.load_state_dict(state)
+    module.eval()
+
+
+def _shapes(state: State) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, too much or of another shape, in words; empty if nothing is."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    reshaped = [
+        f"{name} ({list(found[name])} instead of {list(shape)})"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
+    return "; ".join(f"{words} {_listed(names)}" for words, names in parts.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names; a hostile file may have many and long ones."""
+    shown = ", ".join(name[:_MAX_NAME] for name in names[:_MAX_NAMED])
+    more = len(names) - _MAX_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
