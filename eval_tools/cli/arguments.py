@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from eval_tools.erc import PAIR_PROTOCOLS
 from eval_tools.measure import Settings
@@ -14,26 +14,7 @@ from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
 from eval_tools.test_sets import TestSet, degraded, open_test_set
 
 T = TypeVar("T")
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 DEFAULT_FMRS = (1e-3, 1e-4)
-
-
-def command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], summary: str, details: str
-) -> argparse.ArgumentParser:
-    """A sub-command whose ``--help`` shows ``details`` as they are, and every default."""
-    parser = commands.add_parser(
-        name, help=summary, description=f"{summary}\n\n{details}", formatter_class=_HelpFormatter
-    )
-    parser.set_defaults(run=run)
-    return parser
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Details as they are, and defaults where there are any."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def add_test_sets(parser: argparse.ArgumentParser) -> None:

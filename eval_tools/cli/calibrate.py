@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from eval_tools.calibration import calibrate, check_knots
-from eval_tools.cli.arguments import Commands, command
 from eval_tools.cli.one_method import add_one_method, scored_method
+from igfiqa_head.command_line import Commands, command
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 

@@ -6,7 +6,6 @@ import argparse
 
 from eval_tools.cli import arguments
 from eval_tools.cli.arguments import (
-    Commands,
     add_curves,
     add_flip,
     add_output,
@@ -14,11 +13,11 @@ from eval_tools.cli.arguments import (
     add_recogniser,
     add_running,
     add_test_sets,
-    command,
 )
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.outputs import prepare_folder
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 Judges every quality method with every recogniser on every test set by its

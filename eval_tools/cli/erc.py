@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from eval_tools.cli import arguments
-from eval_tools.cli.arguments import Commands, add_curves, add_on_bad, add_output, command, named
+from eval_tools.cli.arguments import add_curves, add_on_bad, add_output, named
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare_scored_pairs
 from eval_tools.outputs import prepare_folder
 from eval_tools.precomputed import read_scored_pairs
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 For scores computed elsewhere: no images and no models are needed. A file holds one pair

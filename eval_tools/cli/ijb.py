@@ -7,20 +7,19 @@ from dataclasses import replace
 
 from eval_tools.cli import arguments
 from eval_tools.cli.arguments import (
-    Commands,
     add_curves,
     add_on_bad,
     add_output,
     add_quality,
     add_recogniser,
     add_running,
-    command,
     named,
 )
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TAR_FMRS, read_ijb
 from eval_tools.outputs import prepare_folder
+from igfiqa_head.command_line import Commands, command
 
 STYLES = {"arcface_torch": ARCFACE_TORCH, "crfiqa": CRFIQA}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eval_tools.cli.arguments import Commands, command
 from eval_tools.outputs import REPORT_FILE
 from eval_tools.results import Comparison
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 Reads a folder that compare, ijb or erc wrote and makes one HTML file of it: interactive

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eval_tools.cli.arguments import Commands, command
 from eval_tools.cli.one_method import ScoredMethod, add_one_method, scored_method
 from eval_tools.quality_threshold import (
     QualityThreshold,
@@ -14,6 +13,7 @@ from eval_tools.quality_threshold import (
     quality_threshold_for_discard,
     quality_threshold_for_fnmr,
 )
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 The lowest score that brings the false non-match rate of the remaining comparisons down

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from eval_tools.cli.arguments import (
-    Commands,
     add_flip,
     add_fmrs,
     add_output,
@@ -13,7 +12,6 @@ from eval_tools.cli.arguments import (
     add_running,
     add_test_sets,
     cache_folder,
-    command,
     recognisers,
     test_sets,
 )
@@ -21,6 +19,7 @@ from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.measure import Settings
 from eval_tools.outputs import prepare_folder
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 10-fold accuracy by arcface_torch's protocol (for sets that have folds), equal error rate

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from igfiqa_head.cli.arguments import Commands, add_pack, command
+from igfiqa_head.cli.arguments import add_pack
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 Opens a page in the browser: drop photographs, see their faces by quality, move a

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from igfiqa_head.cli.arguments import Commands, command
+from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
 It goes to a sub-folder: in the pack's own folder insightface would take it for the

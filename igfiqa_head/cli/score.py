@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from igfiqa_head.calibration import Calibration
-from igfiqa_head.cli.arguments import Commands, add_pack, command
+from igfiqa_head.cli.arguments import add_pack
 from igfiqa_head.cli.showing import problems, summary
+from igfiqa_head.command_line import Commands, command
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.figure_files import SUFFIXES
 from igfiqa_head.quality_sheet import plot_quality_sheet

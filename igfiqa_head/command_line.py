@@ -1,0 +1,27 @@
+"""How the sub-commands of ``igfiqa`` and ``igfiqa-eval`` are declared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], object], summary: str, details: str
+) -> argparse.ArgumentParser:
+    """A sub-command whose ``--help`` shows ``details`` as they are, and every default."""
+    parser = commands.add_parser(
+        name, help=summary, description=f"{summary}\n\n{details}", formatter_class=_HelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Details as they are, and defaults where there are any."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
