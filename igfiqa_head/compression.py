@@ -33,6 +33,8 @@ MIN_COMPARED, MIN_CALIBRATION = 100, 32
 
 _MATRIX_OPS = ("Conv", "Gemm", "MatMul")
 _PERCENTILE = 99.99
+_MAX_FLOAT16 = 65504
+_RANGE_CROPS = 8
 
 Faces = NDArray[np.uint8]
 
@@ -96,7 +98,8 @@ _SETTINGS = (_Setting(7, 0), _Setting(8, 0), _Setting(7, 0.25), _Setting(8, 0.25
 def compress_to_fp16(source: str | Path, path: str | Path, *, images: Faces) -> Agreement:
     """Write a copy with weights and arithmetic in float16; its input and outputs stay float32.
 
-    It has half the size. onnxruntime computes in float16 on GPUs; most CPUs convert to float32 and back.
+    It has half the size. onnxruntime computes in float16 on GPUs; most CPUs convert to float32 and back,
+    which hides an overflow. So the range of the activations is checked too.
 
     Args:
         source: a file of :func:`igfiqa_head.export.export_onnx`.
@@ -107,13 +110,20 @@ def compress_to_fp16(source: str | Path, path: str | Path, *, images: Faces) -> 
         What was measured.
 
     Raises:
-        CompressionError: the copy orders faces differently; it was not kept.
+        CompressionError: the copy orders faces differently, or float16 cannot hold its activations; nothing
+            was kept.
         ValueError: too few images, or ``source`` is no such file.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     original = _Original(source, images)
+    largest = _largest_activation(source, images[:_RANGE_CROPS])
+    if not largest <= _MAX_FLOAT16:
+        raise CompressionError(
+            f"{path} was not written: activations of {source} reach {largest:.3g}, which is more than "
+            f"float16 holds ({_MAX_FLOAT16})"
+        )
     with atomic_path(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numbers below float16's range become 0, which is measured below
@@ -200,6 +210,23 @@ class _Original:
         return outputs["quality"][:, 0]
 
 
+def _largest_activation(source: str | Path, images: Faces) -> float:
+    """The largest magnitude of any tensor within the network; NaN if one is NaN."""
+    import onnx
+    import onnxruntime
+
+    proto = onnx.load(str(source))
+    names = [name for node in proto.graph.node for name in node.output if name]
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for face in images:
+        outputs = session.run(None, {"input": _normalised(face[None])})
+        largest = float(np.max([largest, *(np.abs(output).max() for output in outputs)]))
+    return largest
+
+
 def _rank_correlation(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
     """Spearman's; 0 where one of the two says the same of all faces or gives NaN."""
     from scipy.stats import spearmanr
@@ -264,7 +291,12 @@ class _CalibrationReader:
         face = next(self._faces, None)
         if face is None:
             return None
-        return {"input": ((face.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None]}
+        return {"input": _normalised(face[None])}
+
+
+def _normalised(faces: Faces) -> NDArray[np.float32]:
+    """RGB uint8 [N, H, W, 3] as the network takes it."""
+    return ((faces.astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2)
 
 
 def _kept_in_float(proto: ModelProto, kind: str, setting: _Setting) -> list[str]:

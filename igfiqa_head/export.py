@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.onnx_session import open_session
+from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.runtime import INPUT_CONTRACT
 
 if TYPE_CHECKING:
@@ -50,10 +51,35 @@ class _Outputs(nn.Module):
         embedding = self.backbone(images)
         if self.regressor is None:
             return (embedding,)
-        quality = self.regressor(embedding)[:, None]
+        quality = self._quality(self.regressor, embedding)
         if self.kind == "fused":
             return (F.normalize(embedding) * F.softplus(quality),)
         return (quality,) if self.kind == "quality" else (embedding, quality)
+
+    @staticmethod
+    def _quality(regressor: nn.Module, embedding: Tensor) -> Tensor:
+        if isinstance(regressor, QualityRegressor):  # without its squeeze, which would be undone here
+            return nn.Linear.forward(regressor, embedding)
+        return regressor(embedding)[:, None]
+
+
+class _PReLU(nn.Module):
+    """PReLU(x) = a x + (1 - a) relu(x), with depthwise convolutions to multiply.
+
+    On CPUs onnxruntime runs convolutions in a layout of their own, which its PRelu does not know: the layout
+    was changed before and after each. Nor is there a PRelu in 8 bits. benchmarks/onnx_inference.py shows what
+    this is worth.
+    """
+
+    def __init__(self, slopes: Tensor) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(slopes.detach()[:, None, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4:
+            return F.prelu(x, self.slopes.flatten())
+        scaled = F.conv2d(x, self.slopes, groups=len(self.slopes))
+        return scaled + F.conv2d(F.relu(x), 1 - self.slopes, groups=len(self.slopes))
 
 
 def export_onnx(
@@ -138,7 +164,7 @@ def _write(model: nn.Module, kind: str, faces: Tensor, path: Path, metadata: dic
 def _traced(model: nn.Module, kind: str, faces: Tensor) -> ModelProto:
     with _quiet("onnxscript"):
         program = torch.onnx.export(
-            model,
+            _with_fast_prelu(model),
             (faces[:2],),
             dynamo=True,
             opset_version=OPSET,
@@ -148,6 +174,15 @@ def _traced(model: nn.Module, kind: str, faces: Tensor) -> ModelProto:
             verbose=False,
         )
     return program.model_proto  # type: ignore[union-attr]
+
+
+def _with_fast_prelu(model: nn.Module) -> nn.Module:
+    model = copy.deepcopy(model)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.PReLU) and child.num_parameters > 1:
+                setattr(parent, name, _PReLU(child.weight))
+    return model
 
 
 def _simplified(proto: ModelProto) -> ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,13 +44,13 @@ def network_input(pixels: NDArray[np.uint8]) -> Tensor:
 
 
 class Difficult(nn.Module):
-    """Embeddings [N, 2] of the brightness, by way of activations that 8 or 16 bits cannot hold."""
+    """Embeddings [N, 2] of the mean colour, by way of numbers that 8 or 16 bits cannot hold."""
 
-    def __init__(self, scale: float, offset: float = 0.0) -> None:
+    def __init__(self, scale: float, offset: float = 0.0, colours: Sequence[float] = (1, 1, 1)) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 2, 1)
         self.second = nn.Conv2d(2, 2, 1)
-        nn.init.constant_(self.first.weight, scale)
+        self.first.weight = nn.Parameter(scale * torch.tensor(colours).expand(2, 3)[..., None, None].clone())
         nn.init.constant_(self.first.bias, offset)
         nn.init.constant_(self.second.weight, 1 / scale)
         nn.init.constant_(self.second.bias, -2 * offset / scale)
@@ -149,10 +150,23 @@ def test_a_calibration_goes_with_the_scores_it_was_made_for(exported, tmp_path: 
     assert QualityModel(tmp_path / "int8.onnx").network.metadata["method"] == "m"
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8"])
-def test_a_copy_that_orders_faces_differently_is_not_written(tmp_path: Path, precision: str) -> None:
-    """The large offset takes all of the range, and what is left of the brightness is rounding."""
-    backbone = Difficult(1.0, 1e6) if precision == "float16" else Difficult(1.0, 300.0)
+@pytest.mark.parametrize(
+    ("precision", "backbone", "message"),
+    [
+        ("float16", Difficult(1.0, 1e6), "activations of .* reach 1e.06, which is more than float16 holds"),
+        (
+            "float16",
+            Difficult(1e-9, colours=(1, -0.8, 0.1)),
+            ".*0.99; the best was float16: rank correlation",
+        ),
+        ("int8", Difficult(1.0, 300.0), ".*0.99; the best was int8"),
+    ],
+    ids=["float16 range", "float16", "int8"],
+)
+def test_a_copy_that_orders_faces_differently_is_not_written(
+    tmp_path: Path, precision: str, backbone: nn.Module, message: str
+) -> None:
+    """Most of the range is taken by an offset, or weights lie outside of it."""
     regressor = QualityRegressor(2)
     nn.init.constant_(regressor.weight, 1.0)
     source = tmp_path / "quality.onnx"
@@ -163,7 +177,7 @@ def test_a_copy_that_orders_faces_differently_is_not_written(tmp_path: Path, pre
         "float16": compress_to_fp16,
         "int8": partial(compress_to_int8, calibration=crops(), tell=tried.append),
     }[precision]
-    with pytest.raises(CompressionError, match="copy.onnx was not written.*0.99; the best was") as caught:
+    with pytest.raises(CompressionError, match=f"copy.onnx was not written: {message}") as caught:
         compress(source, target, images=crops())
     assert {path.name for path in tmp_path.iterdir()} == {"quality.onnx", "copy.onnx"}
     assert target.read_bytes() == b"earlier"

@@ -218,6 +218,20 @@ def export_tiny(path: Path, wrong: str = "", **options) -> float:  # type: ignor
     return export_onnx(backbone, QualityRegressor(4), path, **settings)
 
 
+def test_prelu_of_maps_becomes_what_onnxruntime_runs_fast_and_means_the_same(tmp_path: Path) -> None:
+    layers = [nn.Conv2d(3, 5, 28, 28), nn.PReLU(5), nn.Flatten(), nn.Linear(80, 6), nn.PReLU(6), nn.PReLU()]
+    backbone = nn.Sequential(*layers)
+    with torch.no_grad():
+        layers[1].weight.copy_(torch.tensor([-0.5, 0.0, 0.3, 1.0, 2.0]))  # type: ignore[union-attr, operator]
+        layers[4].weight.uniform_(-1, 1)  # type: ignore[union-attr, operator]
+    path = tmp_path / "e.onnx"
+    assert export_onnx(backbone, None, path, kind="embedding", images=network_input(crops())) < 1e-5
+    nodes = [node.op_type for node in onnx.load(path).graph.node]
+    assert nodes.count("Conv") == 3
+    assert nodes.count("PRelu") == 2
+    assert [type(layer) for layer in backbone] == [type(layer) for layer in layers]
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
