@@ -156,7 +156,7 @@ class _Group:
 
     def __post_init__(self) -> None:
         content = hashlib.sha256(repr(self.pixels.shape).encode())
-        content.update(self.pixels.data)
+        content.update(np.ascontiguousarray(self.pixels).data)
         object.__setattr__(self, "digest", content.digest())
 
 

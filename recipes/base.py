@@ -65,6 +65,18 @@ config.cr_fiqa.beta = 0.5
 config.cr_fiqa.detach_backbone = False
 config.cr_fiqa.degradation_p = 0.0  # > 0 degrades the recogniser's images, too (Tab. 1b)
 
+# ---- quality head on top of a recogniser that is not trained ------------------------------------------
+config.recognizer = None  # an ONNX file as insightface takes it, a checkpoint or run folder, or timm:NAME
+
+config.on_top = edict()
+config.on_top.reads = ["embedding", "norm", "maps"]  # what R reads in the recogniser; maps: pooled activations
+config.on_top.hidden = 0  # units of R's hidden layer; 0: one linear layer, as in the paper
+config.on_top.replicas = 4  # degraded copies of each image
+config.on_top.max_images = 10_000  # of larger data sets, so many images are taken, of random identities
+config.on_top.held_out = 0.1  # share of the identities that the result is judged by, and not learned from
+config.on_top.degraded_share = 0.4  # of the images of a test set; kinds of damage that R does not learn from
+config.on_top.cache = "work_dirs/cache"  # where features are kept; None: not at all
+
 # ---- optimisation ---------------------------------------------------------------------------------
 config.num_epoch = None  # required
 config.batch_size = 128  # images in a step's forward passes, per process

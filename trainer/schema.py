@@ -101,7 +101,16 @@ SYNTHETIC = {
     "test_identities": integer(2),
     "test_images_per_identity": integer(2),
 }
-BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "synthetic": SYNTHETIC}
+ON_TOP = {
+    "reads": list_of(choice("embedding", "norm", "maps"), "a list of 'embedding', 'norm' and 'maps'"),
+    "hidden": integer(0),
+    "replicas": integer(0),
+    "max_images": integer(2),
+    "held_out": number(0, 0.9),
+    "degraded_share": number(0, 1),
+    "cache": text.or_none(),
+}
+BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "on_top": ON_TOP, "synthetic": SYNTHETIC}
 
 KEYS = {
     "rec": text,
@@ -112,6 +121,9 @@ KEYS = {
     "num_workers": integer(0),
     "dali": flag,
     "dali_aug": flag,
+    "recognizer": Accepts(
+        text.test, "an ONNX file, a checkpoint, a run's folder or timm:NAME", "text"
+    ).or_none(),
     "network": text,
     "embedding_size": integer(1),
     "dropout": number(0, 1),

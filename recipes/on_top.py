@@ -1,0 +1,15 @@
+"""A quality head for the recogniser one already has: recognizer=PATH rec=DIR; docs/on_top.md."""
+
+from easydict import EasyDict as edict
+
+config = edict()
+config.recognizer = ""  # required
+config.quality_head = "ig_fiqa"
+
+config.batch_size = 256
+config.num_epoch = 10
+config.optimizer = "adamw"
+config.lr = 2e-3
+config.weight_decay = 1e-2
+config.warmup_epoch = 1
+config.frequent = 50
