@@ -101,7 +101,8 @@ SYNTHETIC = {
     "test_identities": integer(2),
     "test_images_per_identity": integer(2),
 }
-BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "synthetic": SYNTHETIC}
+LR_FACTOR = {"backbone": number(0), "classifier": number(0), "quality_head": number(0)}
+BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "synthetic": SYNTHETIC, "lr_factor": LR_FACTOR}
 
 KEYS = {
     "rec": text,
@@ -112,8 +113,10 @@ KEYS = {
     "num_workers": integer(0),
     "dali": flag,
     "dali_aug": flag,
-    "network": text,
-    "embedding_size": integer(1),
+    "network": text.or_none(),
+    "embedding_size": integer(1).or_none(),
+    "backbone_weights": text.or_none(),
+    "prototype_init": choice("random", "class_means"),
     "dropout": number(0, 1),
     "fp16": flag,
     "margin_list": margin_list,
