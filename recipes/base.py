@@ -28,14 +28,16 @@ config.synthetic.test_identities = 100  # of the verification target "synthetic"
 config.synthetic.test_images_per_identity = 10
 
 # ---- recogniser -----------------------------------------------------------------------------------
-config.network = "r50"  # r18 .. r2060, mbf, mbf_large, vit_*, or timm:NAME
-config.embedding_size = 512
+config.network = "r50"  # r18 .. r2060, mbf, mbf_large, vit_*, or timm:NAME; None: that of backbone_weights
+config.embedding_size = 512  # None: that of backbone_weights
+config.backbone_weights = None  # start from this run folder or torch checkpoint; None: at random
 config.dropout = 0.0  # before the embedding layer
 config.fp16 = False  # mixed precision in the backbone: float16 on a GPU, bfloat16 on a CPU
 config.margin_list = (1.0, 0.5, 0.0)  # m1, m2, m3: (1, m, 0) is ArcFace, (1, 0, m) is CosFace
 config.margin_gradient = "exact"  # or "straight_through", arcface_torch's derivative of the ArcFace margin
 config.scale = 64.0  # s
 config.classifier = "partial_fc"
+config.prototype_init = "random"  # or "class_means", from one pass over the data before the first step
 config.sample_rate = 1.0  # share of negative classes in each step's softmax (PartialFC)
 config.interclass_filtering_threshold = 0  # cosines above it to other classes are ignored; 0: off
 
@@ -83,6 +85,10 @@ config.batch_size = 128  # images in a step's forward passes, per process
 config.gradient_acc = 1  # batches per optimiser step
 config.optimizer = "sgd"  # or "adamw"
 config.lr = 0.1
+config.lr_factor = edict()  # what lr is multiplied by, for the parameters of
+config.lr_factor.backbone = 1.0
+config.lr_factor.classifier = 1.0
+config.lr_factor.quality_head = 1.0
 config.momentum = 0.9
 config.weight_decay = 5e-4
 config.lr_schedule = "polynomial"  # to zero, per step (arcface_torch); or "step" (the paper)

@@ -95,7 +95,7 @@ def build_regressor(config: EasyDict, recogniser: RecogniserGraph, lessons: Less
 def build_optimiser(
     config: EasyDict, regressor: FeatureRegressor, steps_per_epoch: int
 ) -> tuple[Optimizer, LRScheduler]:
-    optimizer = build.build_optimizer(config, [regressor])
+    optimizer = build.build_optimizer(config, {"quality_head": regressor})
     schedule = build_schedule(
         optimizer,
         kind=config.lr_schedule,

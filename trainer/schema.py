@@ -110,7 +110,14 @@ ON_TOP = {
     "degraded_share": number(0, 1),
     "cache": text.or_none(),
 }
-BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "on_top": ON_TOP, "synthetic": SYNTHETIC}
+LR_FACTOR = {"backbone": number(0), "classifier": number(0), "quality_head": number(0)}
+BLOCKS = {
+    "ig_fiqa": IG_FIQA,
+    "cr_fiqa": CR_FIQA,
+    "on_top": ON_TOP,
+    "synthetic": SYNTHETIC,
+    "lr_factor": LR_FACTOR,
+}
 
 KEYS = {
     "rec": text,
@@ -124,8 +131,10 @@ KEYS = {
     "recognizer": Accepts(
         text.test, "an ONNX file, a checkpoint, a run's folder or timm:NAME", "text"
     ).or_none(),
-    "network": text,
-    "embedding_size": integer(1),
+    "network": text.or_none(),
+    "embedding_size": integer(1).or_none(),
+    "backbone_weights": text.or_none(),
+    "prototype_init": choice("random", "class_means"),
     "dropout": number(0, 1),
     "fp16": flag,
     "margin_list": margin_list,
