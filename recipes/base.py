@@ -60,6 +60,7 @@ config.ig_fiqa.rescale = (0.2, 1.0)  # side ratio
 config.ig_fiqa.jitter = (0.5, 1.5)  # brightness, contrast and saturation factors
 config.ig_fiqa.erase_area = (0.02, 0.33)  # share of the image
 config.ig_fiqa.erase_aspect = (0.3, 3.3)
+config.ig_fiqa.further_p = 0.0  # of each kind beside the paper's: defocus, dead pixels, gamma, misalignment, mosaic
 
 config.cr_fiqa = edict()
 config.cr_fiqa.loss_weight = 10.0

@@ -7,9 +7,9 @@ config.recognizer = ""  # required
 config.quality_head = "ig_fiqa"
 
 config.batch_size = 256
-config.num_epoch = 10
+config.num_epoch = 20
 config.optimizer = "adamw"
-config.lr = 2e-3
+config.lr = 1e-3
 config.weight_decay = 1e-2
 config.warmup_epoch = 1
 config.frequent = 50

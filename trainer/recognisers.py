@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from igfiqa_head.export import export_onnx
+from plugins.backbones import TIMM_PREFIX
 from trainer.log import LOGGER
 from trainer.sources import open_source
 
-TIMM = "timm:"
+_SIZE = 112
 
 
-def recogniser_file(spec: str, folder: Path, faces: Tensor) -> Path:
+def recogniser_file(
+    spec: str, folder: Path, faces: Tensor, *, network: str | None = None, plugins: Sequence[str] = ()
+) -> Path:
     """The ONNX file of a recogniser; one that is no ONNX file is exported to ``folder/recogniser.onnx``.
+
+    The same weights give the same bytes, so what is cached of a recogniser is found again.
 
     Args:
         spec: an ONNX file in insightface's convention; a run's folder or a checkpoint of a registered
@@ -24,28 +30,40 @@ def recogniser_file(spec: str, folder: Path, faces: Tensor) -> Path:
             pretrained weights, where NAME may be ``hf_hub:USER/MODEL`` or ``local-dir:FOLDER``.
         folder: where an exported file goes.
         faces: [at least 3, 3, 112, 112] in [-1, 1], to compare the exported file with torch on.
+        network: name of the backbone of a checkpoint, None to find it out.
+        plugins: modules or ``.py`` files that the recipe trusts.
 
     Raises:
-        ValueError: there is no such thing, or it cannot be read, or it does not take 112 x 112 images.
+        ValueError: there is no such thing, it cannot be read or exported, or does not take 112 x 112 images.
     """
-    if not spec.startswith(TIMM) and Path(spec).suffix.lower() == ".onnx":
+    if not spec.startswith(TIMM_PREFIX) and Path(spec).suffix.lower() == ".onnx":
         if not Path(spec).is_file():
             raise ValueError(f"recognizer={spec!r}: there is no such file")
         return Path(spec)
     path = folder / "recogniser.onnx"
-    backbone = PretrainedTimm(spec.removeprefix(TIMM)) if spec.startswith(TIMM) else _checkpoint(spec)
-    error = export_onnx(backbone, None, path, kind="embedding", images=faces)
+    if spec.startswith(TIMM_PREFIX):
+        backbone: nn.Module = PretrainedTimm(spec.removeprefix(TIMM_PREFIX))
+    else:
+        backbone = _trained(spec, network, plugins)
+    try:
+        error = export_onnx(backbone, None, path, kind="embedding", images=faces)
+    except torch.onnx.OnnxExporterError as reason:
+        raise ValueError(
+            f"torch cannot export recognizer={spec!r} to ONNX: {_first_line(reason)}. Export it yourself, "
+            "with one output of embeddings [N, D], and name the .onnx file"
+        ) from reason
     LOGGER.info("wrote %s (relative error against torch %.1e)", path, error)
     return path
 
 
-def _checkpoint(spec: str) -> nn.Module:
-    if not Path(spec).exists():
+def _trained(spec: str, network: str | None, plugins: Sequence[str]) -> nn.Module:
+    path = Path(spec)
+    if not path.exists():
         raise ValueError(
             f"recognizer={spec!r} does not exist: expected an ONNX file, a checkpoint or run folder with a "
-            f"registered backbone, or {TIMM}NAME"
+            f"registered backbone, or {TIMM_PREFIX}NAME"
         )
-    return open_source(Path(spec)).backbone
+    return open_source(path, network=None if path.is_dir() else network, plugins=plugins).backbone
 
 
 class PretrainedTimm(nn.Module):
@@ -66,12 +84,15 @@ class PretrainedTimm(nn.Module):
         super().__init__()
         self.model = _load(name)
         config = self.model.pretrained_cfg
-        for key in ("mean", "std"):
-            self.register_buffer(key, torch.tensor(config[key]).reshape(3, 1, 1))
         try:
-            self.eval()(torch.zeros(1, 3, 112, 112))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            raise ValueError(f"{TIMM}{name} does not take 112 x 112 images: {error}") from error
+            for key in ("mean", "std"):
+                self.register_buffer(key, torch.tensor(config[key]).reshape(3, 1, 1))
+            with torch.no_grad():
+                self.eval()(torch.zeros(1, 3, _SIZE, _SIZE))
+        except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{TIMM_PREFIX}{name} does not take colour images of {_SIZE} x {_SIZE}: {_first_line(error)}"
+            ) from error
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(((images + 1) / 2 - self.mean) / self.std)
@@ -80,12 +101,16 @@ class PretrainedTimm(nn.Module):
 def _load(name: str) -> Any:
     import timm
 
-    classifier = {} if ":" in name else {"num_classes": 0}
+    classifier: dict[str, Any] = {} if ":" in name else {"num_classes": 0}
     try:
         return timm.create_model(name, pretrained=True, **classifier).eval()
     except Exception as error:  # timm, the hub and the file formats have a dozen kinds and no common base
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"{TIMM}{name} cannot be loaded with pretrained weights: {reason}. Without a network, download "
-            f"them first and name the folder: {TIMM}local-dir:FOLDER"
+            f"{TIMM_PREFIX}{name} cannot be loaded with pretrained weights: {_first_line(error)}. Without a "
+            f"network, download them first and name the folder: {TIMM_PREFIX}local-dir:FOLDER"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
