@@ -1,10 +1,10 @@
-"""What benchmarks/on_top.py and benchmarks/planted_classes.py share: data, R, and the figure that judges it."""
+"""What on_top.py and planted_classes.py share: data, R, and the figure that judges it."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from eval_tools.models import Sharpness
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 from eval_tools.test_sets import VerificationSet, degraded, open_test_set
 from igfiqa_head.recogniser_graph import RecogniserGraph
-from plugins.datasets.recordio import RecordIODataset
 from trainer import build_on_top
 from trainer.judging import relative_area
 from trainer.log import RunLog
@@ -33,8 +32,10 @@ SEVERITIES = {"strong": 1.0, "medium": 0.6}
 """Highest severity of the damage in the test images."""
 HALVES = ("tuning", "reported")
 _SHARE, _DRAWS, _FMR = 0.4, 5, 1e-3
-_DAMAGE = ("degradation_p", "rescale", "jitter", "erase_area", "erase_aspect", "further_p")
+DAMAGE_KEYS = ("degradation_p", "rescale", "jitter", "erase_area", "erase_aspect", "further_p")
 
+Areas = Mapping[tuple[str, str], float]
+"""(half, severity) -> area."""
 Score = Callable[["DegradedFaces"], FloatArray]
 
 
@@ -112,7 +113,7 @@ class Judge:
                     faces = _compared(of_half, whole.identities[rows], features_of.embedding_size)
                     self._draws.setdefault((half, severity), []).append(faces)
 
-    def areas(self, score: Score) -> dict[tuple[str, str], float]:
+    def areas(self, score: Score) -> Areas:
         """(half, severity) -> mean area over the draws."""
         return {
             key: float(np.mean([faces.area(score(faces)) for faces in draws]))
@@ -169,7 +170,7 @@ class Bench:
         learned, _ = build_on_top.split_identities(config, dataset)
         _, classes = np.unique(dataset.labels[learned], return_inverse=True)
         replicas = build_on_top.build_replicas(config, dataset, learned)
-        damage = [value for name, value in config.ig_fiqa.items() if name in _DAMAGE]
+        damage = [value for name, value in config.ig_fiqa.items() if name in DAMAGE_KEYS]
         key = (id(dataset), config.seed, config.on_top.replicas, *damage)
         if key not in self._features:
             self._features.clear()  # a set has half a gigabyte
@@ -211,7 +212,7 @@ class Bench:
         return score
 
 
-def print_row(name: str, areas: list[Mapping[tuple[str, str], float]], width: int = 44) -> None:
+def print_row(name: str, areas: Sequence[Areas], width: int = 44) -> None:
     """Mean and standard deviation over the seeds, for each half and severity."""
     cells = []
     for half in HALVES:

@@ -1,11 +1,12 @@
-"""What the weights and the degradations of IG-FIQA are worth on real faces, with and without planted classes.
+"""What IG-FIQA's weights and degradations are worth on real faces, with and without planted classes.
 
     python benchmarks/planted_classes.py           # mobilefacenet_fr, lfw_dev and lfw_dev_test in ../shared
 
-The paper's claim: images of a class that are all alike have a high similarity whatever their quality, so they teach
-a wrong quality unless they lose their weight. 150 such classes are planted into --rec: each is one image of the
-tuning half of --test, most of them heavily degraded, in 10 near-copies. The other half of --test judges, as in
-benchmarks/on_top.py. Exit status 1 unless the weights win clearly where classes were planted.
+The paper's claim: images of a class that are all alike have a high similarity whatever their quality, so
+they teach a wrong quality unless they lose their weight. 150 such classes are planted into --rec: each is one
+image of the tuning half of --test, most of them heavily degraded, in 10 near-copies. The other half of --test
+judges, as in benchmarks/on_top.py. Exit status 1 unless the weights win with every seed where classes were
+planted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.frozen import SEVERITIES, Bench, Judge, add_arguments, print_head, print_row  # noqa: E402
+from benchmarks.frozen import SEVERITIES, Areas, Bench, Judge, add_arguments, print_head, print_row  # noqa: E402
 from eval_tools.test_sets.degraded import DegradedImages  # noqa: E402
 from eval_tools.test_sets.images import RGBImage  # noqa: E402
 from plugins.datasets.recordio import RecordIODataset  # noqa: E402
@@ -94,7 +95,7 @@ def main() -> int:
     bench = Bench(options.recogniser, str(options.rec), options.cache)
     judge = Judge(bench.features_of, options.test, options.cache)
     ordinary = RecordIODataset(options.rec)
-    results: dict[str, dict[str, list[Mapping[tuple[str, str], float]]]] = {
+    results: dict[str, dict[str, list[Areas]]] = {
         kind: {row: [] for row in ROWS} for kind in ("as it is", "planted")
     }
     weights = []
@@ -118,7 +119,7 @@ def main() -> int:
     return verdict(results["planted"])
 
 
-def verdict(planted: Mapping[str, list[Mapping[tuple[str, str], float]]]) -> int:
+def verdict(planted: Mapping[str, list[Areas]]) -> int:
     """The smallest gain of any seed, on the half that nothing was tuned on."""
     lost = False
     for severity in SEVERITIES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -94,7 +95,7 @@ class Degradations:
 
 
 def degrade(
-    images: Tensor, p: float = 0.3, generator: torch.Generator | None = None, **ranges: Range
+    images: Tensor, p: float = 0.3, generator: torch.Generator | None = None, **settings: Any
 ) -> Tensor:
     """Degrade a batch of faces for the quality sub-batch (no flip; that is the loader's).
 
@@ -102,7 +103,7 @@ def degrade(
         images: [B, 3, H, W] in [-1, 1].
         p: probability of each of the three degradations.
         generator: a CPU generator; None for torch's default one.
-        ranges: the ranges of :class:`Degradations`.
+        settings: ``further_p`` and the ranges of :class:`Degradations`.
 
     Returns:
         A new tensor of the same shape, dtype and device; untouched images are bit-identical.
@@ -115,7 +116,7 @@ def degrade(
             f"images must be floats [B, 3, H, W] in [-1, 1], got {images.dtype} {tuple(images.shape)}"
         )
     draws = torch.rand(len(images), NUM_DRAWS, generator=generator, dtype=torch.float64)
-    return Degradations(p, **ranges)(images, draws)
+    return Degradations(p, **settings)(images, draws)
 
 
 def _between(limits: Range, u: Tensor) -> Tensor:
