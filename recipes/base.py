@@ -60,7 +60,7 @@ config.ig_fiqa.rescale = (0.2, 1.0)  # side ratio
 config.ig_fiqa.jitter = (0.5, 1.5)  # brightness, contrast and saturation factors
 config.ig_fiqa.erase_area = (0.02, 0.33)  # share of the image
 config.ig_fiqa.erase_aspect = (0.3, 3.3)
-config.ig_fiqa.further_p = 0.0  # of each kind beside the paper's: defocus, dead pixels, gamma, misalignment, mosaic
+config.ig_fiqa.further_p = 0.0  # of defocus, dead pixels, gamma, misalignment and mosaic, which follow
 
 config.cr_fiqa = edict()
 config.cr_fiqa.loss_weight = 10.0
@@ -72,7 +72,7 @@ config.cr_fiqa.degradation_p = 0.0  # > 0 degrades the recogniser's images, too 
 config.recognizer = None  # an ONNX file as insightface takes it, a checkpoint or run folder, or timm:NAME
 
 config.on_top = edict()
-config.on_top.reads = ["embedding", "norm", "maps"]  # what R reads in the recogniser; maps: pooled activations
+config.on_top.reads = ["embedding", "norm", "maps"]  # what R reads; maps: pooled activations
 config.on_top.hidden = 0  # units of R's hidden layer; 0: one linear layer, as in the paper
 config.on_top.replicas = 4  # degraded copies of each image
 config.on_top.max_images = 10_000  # of larger data sets, so many images are taken, of random identities

@@ -4,6 +4,7 @@ from easydict import EasyDict as edict
 
 config = edict()
 config.recognizer = ""  # required
+config.network = None  # of a checkpoint that does not tell, such as "timm:resnet18"
 config.quality_head = "ig_fiqa"
 
 config.batch_size = 256

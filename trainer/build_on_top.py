@@ -19,12 +19,65 @@ from igfiqa_head.degradations import Degradations
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build
+from trainer.log import LOGGER
 from trainer.on_top import Lessons
+from trainer.recipe import changed_keys
 from trainer.replicas import Replicas, choose_identities
 from trainer.schedule import build_schedule
 
 HELD_OUT = "held_out"
 _MAX_PAIRS = 2_000_000
+# Keys that concern the training of a network, its loader and its device.
+_NOT_READ = {
+    "network", "embedding_size", "backbone_weights", "dropout", "fp16", "margin_list", "margin_gradient",
+    "scale", "classifier", "prototype_init", "sample_rate", "interclass_filtering_threshold", "num_workers",
+    "dali", "dali_aug", "device", "gradient_acc", "clip_grad_norm", "resume", "save_all_states", "verbose",
+    "save_artifacts", "cr_fiqa",
+}  # fmt: skip
+_READ_OF_BLOCKS = {
+    "ig_fiqa": {
+        "beta", "variance_weights", "degradation_p", "rescale", "jitter", "erase_area", "erase_aspect",
+        "further_p",
+    },
+    "lr_factor": {"quality_head"},
+}  # fmt: skip
+
+
+def check_quality_head(config: EasyDict) -> None:
+    """Refuse a quality head that cannot be put on top of a recogniser."""
+    if config.quality_head != "ig_fiqa":
+        raise ValueError(
+            f"quality_head={config.quality_head!r} cannot be put on top of a recognizer: expected 'ig_fiqa', "
+            "with ig_fiqa.variance_weights=False for every sample to weigh 1 as in CR-FIQA"
+        )
+
+
+def warn_of_ignored_keys(config: EasyDict) -> None:
+    """Tell once which keys were set that mean nothing here."""
+    ignored = [name for name in changed_keys(config) if not _is_read(name)]
+    if ignored:
+        LOGGER.warning(
+            "%s: without meaning where a recognizer is given, whose network is not trained",
+            ", ".join(ignored),
+        )
+
+
+def _is_read(name: str) -> bool:
+    block, _, key = name.partition(".")
+    return block not in _NOT_READ and (not key or key in _READ_OF_BLOCKS.get(block, {key}))
+
+
+def keys_read(config: EasyDict) -> EasyDict:
+    """The recipe without the keys that mean nothing here."""
+    return EasyDict(
+        {
+            name: {key: x for key, x in value.items() if _is_read(f"{name}.{key}")}
+            if isinstance(value, dict)
+            else value
+            for name, value in config.items()
+            if _is_read(name)
+        }
+    )
 
 
 def split_identities(config: EasyDict, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -40,7 +93,12 @@ def split_identities(config: EasyDict, dataset: Any) -> tuple[NDArray[np.int64],
 def build_replicas(config: EasyDict, dataset: Any, chosen: NDArray[np.int64]) -> Replicas:
     block = config.ig_fiqa
     degradations = Degradations(
-        block.degradation_p, block.rescale, block.jitter, block.erase_area, block.erase_aspect
+        block.degradation_p,
+        block.rescale,
+        block.jitter,
+        block.erase_area,
+        block.erase_aspect,
+        block.further_p,
     )
     return Replicas(dataset, chosen, degradations, config.on_top.replicas, config.seed)
 
@@ -50,15 +108,22 @@ def build_test_sets(
 ) -> dict[str, VerificationSet]:
     """The held-out identities and what ``val_targets`` names, with a share of the images degraded.
 
-    A recogniser makes too few errors on good images for a curve, and the kinds of damage are not those that
-    R learns from.
+    A recogniser makes too few errors on good images for a curve. The names of the sets tell.
 
     Raises:
         ValueError: a file is missing or damaged, or the held-out images give no genuine or no impostor pair.
     """
-    sets = {HELD_OUT: _held_out_set(dataset, held_out)} if len(held_out) else {}
-    sets |= build.build_verification_sets(config)
-    return {name: degraded(s, config.on_top.degraded_share, config.seed) for name, s in sets.items()}
+    sets = build.build_verification_sets(config)
+    if HELD_OUT in sets:
+        raise ValueError(
+            f"val_targets names {HELD_OUT!r}, which is the name of the identities held out of rec"
+        )
+    if len(held_out):
+        sets = {HELD_OUT: _held_out_set(dataset, held_out)} | sets
+    share = config.on_top.degraded_share
+    if not share:
+        return sets
+    return {f"{name}_degraded": degraded(s, share, config.seed) for name, s in sets.items()}
 
 
 def _held_out_set(dataset: Any, chosen: NDArray[np.int64]) -> VerificationSet:
@@ -67,7 +132,8 @@ def _held_out_set(dataset: Any, chosen: NDArray[np.int64]) -> VerificationSet:
         pairs, is_genuine, notes = all_pairs(identities, _MAX_PAIRS)
     except ValueError as error:
         raise ValueError(
-            f"the held-out identities cannot be judged by: {error}. Raise on_top.held_out, or set it to 0"
+            f"the held-out identities cannot be judged by: {error}. Raise on_top.held_out, or set it to 0 to "
+            "judge by none"
         ) from error
     images = LazyImages(len(chosen), partial(_image, dataset, chosen))
     return VerificationSet(images, pairs, is_genuine, identities, chosen.astype(str).tolist(), notes=notes)
@@ -81,11 +147,26 @@ def cache(config: EasyDict) -> Path | None:
     return None if config.on_top.cache is None else Path(config.on_top.cache)
 
 
+def groups_read(config: EasyDict, recogniser: RecogniserGraph) -> list[str]:
+    """The groups of features that R reads, in the recogniser's order; those it does not have are left out.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    widths = {name: part.stop - part.start for name, part in recogniser.groups.items()}
+    names = [name for name, width in widths.items() if width and name in config.on_top.reads]
+    if not names:
+        known = ", ".join(name for name, width in widths.items() if width)
+        raise ValueError(
+            f"on_top.reads={list(config.on_top.reads)}: {recogniser.network.path} has none of it, but {known}"
+        )
+    return names
+
+
 def build_regressor(config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons) -> FeatureRegressor:
     """R with its first weights, reading the groups of features that the recipe names."""
     everything = torch.arange(recogniser.num_features)
-    groups = recogniser.groups.items()
-    columns = torch.cat([everything[part] for name, part in groups if name in config.on_top.reads])
+    columns = torch.cat([everything[recogniser.groups[name]] for name in groups_read(config, recogniser)])
     std, mean = torch.std_mean(lessons.features[:, columns], dim=0)
     torch.manual_seed(config.seed)
     start = float(lessons.certainty.mean())

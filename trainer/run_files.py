@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +20,16 @@ _VERSIONS_OF = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", 
 
 
 def write_json(content: Mapping[str, Any], path: Path) -> None:
-    write_text(json.dumps(content, indent=2, default=str) + "\n", path)
+    """NaN and infinity, which JSON does not know, become null."""
+    write_text(json.dumps(_finite(content), indent=2, default=str, allow_nan=False) + "\n", path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_text(content: str, path: Path) -> None:

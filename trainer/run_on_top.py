@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from easydict import EasyDict
 from numpy.typing import NDArray
 
 from eval_tools.plots import plot_erc, plot_quality_sheet
+from eval_tools.test_sets import VerificationSet
 from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
@@ -23,7 +26,6 @@ from trainer.log import LOGGER, RunLog, logging_to
 from trainer.model_card import model_card
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recognisers import recogniser_file
-from trainer.replicas import Replicas
 from trainer.run_files import resolved, write_json, write_text
 from trainer.sources import origin
 
@@ -31,144 +33,198 @@ _COMPARED_IMAGES = 8
 _CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What a run works on, all of it looked at before anything takes long.
+
+    Attributes:
+        dataset: the images and their labels.
+        learned: positions of the images to learn from.
+        held_out: positions of those of other identities.
+        faces: a few of the former, to compare files on.
+        recogniser: the frozen network.
+        test_sets: what the result is judged by.
+    """
+
+    dataset: Any
+    learned: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    faces: NDArray[np.uint8]
+    recogniser: RecogniserGraph
+    test_sets: Mapping[str, VerificationSet]
+
+    def counts(self) -> dict[str, int]:
+        """The part ``data`` of metrics.json."""
+        parts = {"learned": self.learned, "held_out": self.held_out}
+        images = {f"{name}_images": len(part) for name, part in parts.items()}
+        people = {f"{name}_identities": len(np.unique(self.dataset.labels[p])) for name, p in parts.items()}
+        return images | people
+
+
 def run_on_top(config: EasyDict) -> dict[str, Any]:
-    """Carry out a recipe with a ``recognizer`` from the first to the last file; returns what metrics.json holds.
+    """Carry out a recipe with a ``recognizer``, to the last file; returns what metrics.json holds.
 
     Raises:
         ValueError: the recipe, the recogniser, the data or the cache cannot be used.
+        TrainingDivergedError: the loss of R is not finite.
     """
+    build_on_top.check_quality_head(config)
     build.load_plugins(config)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with logging_to(output / "training.log"):
-        dataset = build.build_train_set(config)
-        learned, held_out = build_on_top.split_identities(config, dataset)
-        faces = np.stack([dataset[int(i)][0] for i in learned[:_COMPARED_IMAGES]])
-        path = recogniser_file(config.recognizer, output, to_network_input(torch.from_numpy(faces), _CPU))
-        recogniser = RecogniserGraph(path)
-        test_sets = build_on_top.build_test_sets(config, dataset, held_out)
-        description = resolved(config, dataset, _CPU)
+        build_on_top.warn_of_ignored_keys(config)
+        given = _open(config, output)
+        description = resolved(build_on_top.keys_read(config), given.dataset, _CPU)
         write_json(description, output / "recipe.json")
-        _describe(config, dataset, learned, held_out, recogniser)
-        features_of = Features(recogniser)
-        replicas = build_on_top.build_replicas(config, dataset, learned)
-        regressor, lessons = _learn(config, dataset.labels[learned], replicas, recogniser, features_of)
+        features_of = Features(given.recogniser)
+        _describe(config, given, features_of)
+        regressor, lessons = _learn(config, given, features_of)
         save_weights(regressor, output / "quality_head.pt")
+        cache = build_on_top.cache(config)
         judgements = {
-            name: judge(
-                name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=build_on_top.cache(config)
-            )
-            for name, test_set in test_sets.items()
+            name: judge(name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=cache)
+            for name, test_set in given.test_sets.items()
         }
-        metrics = _metrics(lessons, judgements)
+        metrics = _metrics(given, lessons, judgements)
         write_json(metrics, output / "metrics.json")
         _draw(output, judgements)
-        metadata = origin("ig_fiqa on top", description["recipe"], [path])
-        for name, judgement in list(judgements.items())[:1]:
-            metadata["calibration"] = judgement.calibration(name).to_json()
-        reads = [name for name in recogniser.groups if name in config.on_top.reads]
-        _export(output, recogniser, regressor, features_of, faces, metadata, reads)
-        write_text(model_card(description, recogniser, metrics, __version__), output / "model_card.md")
+        _export(config, given, regressor, features_of, _metadata(description, given, judgements))
+        write_text(model_card(description, given.recogniser, metrics, __version__), output / "model_card.md")
         _announce(metrics, output)
     return metrics
 
 
-def _describe(
-    config: EasyDict,
-    dataset: Any,
-    learned: NDArray[np.int64],
-    held_out: NDArray[np.int64],
-    recogniser: RecogniserGraph,
-) -> None:
+def _open(config: EasyDict, output: Path) -> _Given:
+    dataset = build.build_train_set(config)
+    learned, held_out = build_on_top.split_identities(config, dataset)
+    spread = np.linspace(0, len(learned) - 1, min(_COMPARED_IMAGES, len(learned))).astype(np.int64)
+    faces = np.stack([dataset[int(index)][0] for index in learned[spread]])
+    test_sets = build_on_top.build_test_sets(config, dataset, held_out)
+    path = recogniser_file(config.recognizer, output, to_network_input(torch.from_numpy(faces), _CPU))
+    return _Given(dataset, learned, held_out, faces, RecogniserGraph(path), test_sets)
+
+
+def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:
+    recogniser, counts = given.recogniser, given.counts()
     LOGGER.info(
-        "%s: %d images of %d identities to learn from, %d of %d others to judge by",
-        config.rec, len(learned), len(np.unique(dataset.labels[learned])),
-        len(held_out), len(np.unique(dataset.labels[held_out])),
+        "%s: %d images of %d identities to learn from, %d of %d others to judge by; writing to %s",
+        config.rec, counts["learned_images"], counts["learned_identities"],
+        counts["held_out_images"], counts["held_out_identities"], config.output,
     )  # fmt: skip
-    maps = ", ".join(f"{channels} channels" for channels in recogniser.maps.values()) or "none"
+    groups = build_on_top.groups_read(config, recogniser)
+    width = sum(recogniser.groups[name].stop - recogniser.groups[name].start for name in groups)
     LOGGER.info(
-        "%s: embeddings of %d, maps of %s; writing to %s",
-        recogniser.network.path, recogniser.embedding_size, maps, config.output,
+        "%s: embeddings of %d; R reads %d numbers (%s)",
+        recogniser.network.path, recogniser.embedding_size, width, ", ".join(groups),
+    )  # fmt: skip
+    start = time.perf_counter()
+    features_of(given.faces)
+    each = (time.perf_counter() - start) / len(given.faces)
+    images = len(given.learned) * (1 + config.on_top.replicas)
+    LOGGER.info(
+        "%d images as they are and in %d degraded copies take about %.0f min, less what is in the cache; "
+        "on_top.max_images limits them",
+        len(given.learned), config.on_top.replicas, np.ceil(images * each / 60),
     )  # fmt: skip
 
 
-def _learn(
-    config: EasyDict,
-    labels: NDArray[np.int64],
-    replicas: Replicas,
-    recogniser: RecogniserGraph,
-    features_of: Features,
-) -> tuple[FeatureRegressor, Lessons]:
+def _learn(config: EasyDict, given: _Given, features_of: Features) -> tuple[FeatureRegressor, Lessons]:
     """The method: features of clean and degraded images, their labels and weights, and R."""
+    replicas = build_on_top.build_replicas(config, given.dataset, given.learned)
     features = compute_features(features_of, replicas, build_on_top.cache(config))
-    _, classes = np.unique(labels, return_inverse=True)
+    _, classes = np.unique(given.dataset.labels[given.learned], return_inverse=True)
     lessons = make_lessons(
         features,
-        features[:, : recogniser.embedding_size],
+        features[:, : features_of.embedding_size],
         torch.from_numpy(classes),
         variance_weights=config.ig_fiqa.variance_weights,
     )
     LOGGER.info(
-        "CR %.3f +- %.3f; mean weight of a class %.2f, of %.0f %% it is below 0.1",
+        "labels CR %.3f +- %.3f; mean weight of a class %.2f, of %.0f %% it is below 0.1",
         lessons.certainty.mean(), lessons.certainty.std(), lessons.class_weights.mean(),
-        100 * (lessons.class_weights < 0.1).float().mean(),
+        100 * _share_below(lessons, 0.1),
     )  # fmt: skip
+    return _fitted(config, given.recogniser, lessons), lessons
+
+
+def _fitted(config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons) -> FeatureRegressor:
     regressor = build_on_top.build_regressor(config, recogniser, lessons)
     batch_size = min(config.batch_size, len(lessons.certainty))
-    optimizer, schedule = build_on_top.build_optimiser(
-        config, regressor, len(lessons.certainty) // batch_size
-    )
-    fit(
-        regressor,
-        lessons,
-        optimizer=optimizer,
-        schedule=schedule,
-        log=RunLog(config.frequent),
-        batch_size=batch_size,
-        num_epoch=config.num_epoch,
-        beta=config.ig_fiqa.beta,
-        seed=config.seed,
-    )
-    return regressor, lessons
+    steps = len(lessons.certainty) // batch_size
+    optimizer, schedule = build_on_top.build_optimiser(config, regressor, steps)
+    log = RunLog(config.frequent, build.build_writers(config, Path(config.output)))
+    try:
+        fit(
+            regressor,
+            lessons,
+            optimizer=optimizer,
+            schedule=schedule,
+            log=log,
+            batch_size=batch_size,
+            num_epoch=config.num_epoch,
+            beta=config.ig_fiqa.beta,
+            seed=config.seed,
+        )
+    finally:
+        log.close()
+    return regressor
 
 
-def _metrics(lessons: Lessons, judgements: Mapping[str, Judgement]) -> dict[str, Any]:
-    weights = lessons.class_weights
+def _share_below(lessons: Lessons, weight: float) -> float:
+    return float((lessons.class_weights < weight).float().mean())
+
+
+def _metrics(given: _Given, lessons: Lessons, judgements: Mapping[str, Judgement]) -> dict[str, Any]:
     return {
+        "data": given.counts(),
+        "weights": {
+            "mean": float(lessons.class_weights.mean()),
+            "share_below_0.1": _share_below(lessons, 0.1),
+        },
         "verification": {name: judgement.verification_metrics() for name, judgement in judgements.items()},
         "erc": {name: judgement.erc_metrics() for name, judgement in judgements.items()},
-        "weights": {"mean": float(weights.mean()), "share_below_0.1": float((weights < 0.1).float().mean())},
     }
 
 
 def _draw(output: Path, judgements: Mapping[str, Judgement]) -> None:
     """Curves of all methods on the first test set, and its faces from bad to good."""
-    for name, judgement in judgements.items():
+    for name, judgement in list(judgements.items())[:1]:
         plot_erc(judgement.curves, output / "erc.png", title=name, limit=DISCARD_LIMIT)
         plot_quality_sheet(judgement.test_set.images, judgement.quality, output / "quality_sheet.png")
-        return
+
+
+def _metadata(
+    description: Mapping[str, Any], given: _Given, judgements: Mapping[str, Judgement]
+) -> dict[str, str]:
+    """What the ONNX files say of their origin, and what their scores mean on the first test set."""
+    path = given.recogniser.network.path
+    recipe = description["recipe"]
+    public = recipe | {"on_top": {key: value for key, value in recipe["on_top"].items() if key != "cache"}}
+    metadata = origin("ig_fiqa on top", public, [path])
+    for name, judgement in list(judgements.items())[:1]:
+        metadata["calibration"] = judgement.calibration(name, path.name).to_json()
+    return metadata
 
 
 def _export(
-    output: Path,
-    recogniser: RecogniserGraph,
+    config: EasyDict,
+    given: _Given,
     regressor: FeatureRegressor,
     features_of: Features,
-    faces: NDArray[np.uint8],
     metadata: Mapping[str, str],
-    reads: Sequence[str],
 ) -> None:
     """quality.onnx and both.onnx, each compared with R on images of the data set."""
     with torch.inference_mode():
-        quality = regressor(torch.from_numpy(features_of(faces))).numpy()
+        quality = regressor(torch.from_numpy(features_of(given.faces))).numpy()
     for kind in ("quality", "both"):
-        path = output / f"{kind}.onnx"
-        error = recogniser.write_quality(
+        path = Path(config.output) / f"{kind}.onnx"
+        error = given.recogniser.write_quality(
             path,
             kind=kind,
             layers=regressor.folded(),
-            reads=reads,
-            images=faces,
+            reads=build_on_top.groups_read(config, given.recogniser),
+            images=given.faces,
             quality=quality,
             metadata=metadata,
         )
@@ -176,7 +232,14 @@ def _export(
 
 
 def _announce(metrics: Mapping[str, Any], output: Path) -> None:
+    """The figures that a user wants to see at the end."""
     for name, result in metrics["erc"].items():
-        areas = ", ".join(f"{area:.3f} {method}" for method, area in result["area"].items())
-        LOGGER.info("%s: ERC area at FMR %.0e: %s", name, result["fmr"], areas)
+        LOGGER.info(
+            "%s: FNMR %.3f at FMR %.2g (asked for %g), %d genuine and %d impostor pairs",
+            name, result["fnmr_at_0"], result["effective_fmr"], result["fmr"],
+            result["n_genuine"], result["n_impostor"],
+        )  # fmt: skip
+        if result["fnmr_at_0"]:
+            areas = ", ".join(f"{method} {area:.3f}" for method, area in result["area"].items())
+            LOGGER.info("%s: ERC area over that FNMR, lower is better: %s", name, areas)
     LOGGER.info("done; everything is in %s", output)

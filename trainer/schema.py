@@ -62,6 +62,13 @@ def list_of(item: Accepts, words: str) -> Accepts:
     return Accepts(lambda x: isinstance(x, (list, tuple)) and all(map(item.test, x)), words, "list")
 
 
+def some_of(*options: str) -> Accepts:
+    def test(x: Any) -> bool:
+        return isinstance(x, (list, tuple)) and 0 < len(x) == sum(option in x for option in options)
+
+    return Accepts(test, f"a list of some of {', '.join(map(repr, options))}, each once", "list")
+
+
 def _is_margin_list(x: Any) -> bool:
     if not (isinstance(x, (tuple, list)) and len(x) == 3 and all(map(_is_number, x))):
         return False
@@ -91,6 +98,7 @@ IG_FIQA = {
     "jitter": number_range(0),
     "erase_area": number_range(0, 1),
     "erase_aspect": number_range(0),
+    "further_p": number(0, 1),
 }
 CR_FIQA = {name: IG_FIQA[name] for name in ("loss_weight", "beta", "detach_backbone", "degradation_p")}
 SYNTHETIC = {
@@ -102,7 +110,7 @@ SYNTHETIC = {
     "test_images_per_identity": integer(2),
 }
 ON_TOP = {
-    "reads": list_of(choice("embedding", "norm", "maps"), "a list of 'embedding', 'norm' and 'maps'"),
+    "reads": some_of("embedding", "norm", "maps"),
     "hidden": integer(0),
     "replicas": integer(0),
     "max_images": integer(2),

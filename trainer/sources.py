@@ -25,8 +25,8 @@ _MAX_RECIPE_BYTES = 1_000_000
 _MAX_NAMED, _MAX_NAME = 3, 100
 # Of a recipe, what a stranger to the machine and to the account has no use for.
 _PRIVATE = (
-    "output", "rec", "backbone_weights", "plugins", "resume", "notes", "suffix_run_name", "device",
-    "num_workers",
+    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "notes", "suffix_run_name",
+    "device", "num_workers",
 )  # fmt: skip
 # Of a run's recipe, what is used; a run writes the network that it had, also where its recipe named none.
 _USED = {key: schema.KEYS[key] for key in ("quality_head", "rec", "plugins")} | {
@@ -144,9 +144,15 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         content = file.read(_MAX_RECIPE_BYTES)
     try:
         recipe = json.loads(content)["recipe"]
-        used = {key: recipe[key] for key in _USED}
+        is_on_top = "recognizer" in recipe and "network" not in recipe
+        used = {} if is_on_top else {key: recipe[key] for key in _USED}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{path} is not what a run writes: {type(error).__name__}: {error}") from error
+    if is_on_top:
+        raise SourceError(
+            f"{folder} is a run on top of a recognizer and trained no network: take its quality.onnx or "
+            "both.onnx"
+        )
     for key, value in used.items():
         if not _USED[key].test(value):
             raise SourceError(f"{path}: {key!r} must be {_USED[key].words}, got {value!r}")

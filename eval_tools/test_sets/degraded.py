@@ -26,9 +26,7 @@ SetType = TypeVar("SetType", bound=TestSet)
 Damage = Callable[[RGBImage, float, FloatArray], RGBImage]
 
 
-def degraded(
-    test_set: SetType, share: float = 0.4, seed: int = 0, *, max_severity: float = 1.0
-) -> SetType:
+def degraded(test_set: SetType, share: float = 0.4, seed: int = 0, *, max_severity: float = 1.0) -> SetType:
     """The same test set with a share of its images degraded, the others bit-identical.
 
     One kind of damage hits each chosen image: low resolution, defocus, motion blur, noise, JPEG compression,
@@ -157,3 +155,5 @@ _DAMAGES: dict[str, Damage] = {
     "underexposure": _underexposure,
     "occlusion": _occlusion,
 }
+KINDS = tuple(_DAMAGES)
+"""Names of the kinds of damage."""
