@@ -29,7 +29,7 @@ HELD_OUT = "held_out"
 _MAX_PAIRS = 2_000_000
 # Keys that concern the training of a network, its loader and its device.
 _NOT_READ = {
-    "network", "embedding_size", "backbone_weights", "dropout", "fp16", "margin_list", "margin_gradient",
+    "embedding_size", "backbone_weights", "dropout", "fp16", "margin_list", "margin_gradient",
     "scale", "classifier", "prototype_init", "sample_rate", "interclass_filtering_threshold", "num_workers",
     "dali", "dali_aug", "device", "gradient_acc", "clip_grad_norm", "resume", "save_all_states", "verbose",
     "save_artifacts", "cr_fiqa",
@@ -147,29 +147,20 @@ def cache(config: EasyDict) -> Path | None:
     return None if config.on_top.cache is None else Path(config.on_top.cache)
 
 
-def groups_read(config: EasyDict, recogniser: RecogniserGraph) -> list[str]:
-    """The groups of features that R reads, in the recogniser's order; those it does not have are left out.
+def build_regressor(config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons) -> FeatureRegressor:
+    """R with its first weights, reading the groups of features that the recipe names.
+
+    Means and deviations count each sample with its weight: what is to teach nothing moves nothing.
 
     Raises:
-        ValueError: nothing is left.
+        ValueError: the recogniser has none of these groups.
     """
-    widths = {name: part.stop - part.start for name, part in recogniser.groups.items()}
-    names = [name for name, width in widths.items() if width and name in config.on_top.reads]
-    if not names:
-        known = ", ".join(name for name, width in widths.items() if width)
-        raise ValueError(
-            f"on_top.reads={list(config.on_top.reads)}: {recogniser.network.path} has none of it, but {known}"
-        )
-    return names
-
-
-def build_regressor(config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons) -> FeatureRegressor:
-    """R with its first weights, reading the groups of features that the recipe names."""
-    everything = torch.arange(recogniser.num_features)
-    columns = torch.cat([everything[recogniser.groups[name]] for name in groups_read(config, recogniser)])
-    std, mean = torch.std_mean(lessons.features[:, columns], dim=0)
+    columns = torch.from_numpy(recogniser.columns(config.on_top.reads))
+    read, share = lessons.features[:, columns], lessons.weights / lessons.weights.sum()
+    mean = share @ read
+    std = (share @ (read - mean).square()).sqrt()
     torch.manual_seed(config.seed)
-    start = float(lessons.certainty.mean())
+    start = float(share @ lessons.certainty)
     return FeatureRegressor(mean, std, columns=columns, hidden=config.on_top.hidden, start=start)
 
 

@@ -101,7 +101,13 @@ def _open(config: EasyDict, output: Path) -> _Given:
     spread = np.linspace(0, len(learned) - 1, min(_COMPARED_IMAGES, len(learned))).astype(np.int64)
     faces = np.stack([dataset[int(index)][0] for index in learned[spread]])
     test_sets = build_on_top.build_test_sets(config, dataset, held_out)
-    path = recogniser_file(config.recognizer, output, to_network_input(torch.from_numpy(faces), _CPU))
+    path = recogniser_file(
+        config.recognizer,
+        output,
+        to_network_input(torch.from_numpy(faces), _CPU),
+        network=config.network,
+        plugins=config.plugins,
+    )
     return _Given(dataset, learned, held_out, faces, RecogniserGraph(path), test_sets)
 
 
@@ -112,11 +118,10 @@ def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:
         config.rec, counts["learned_images"], counts["learned_identities"],
         counts["held_out_images"], counts["held_out_identities"], config.output,
     )  # fmt: skip
-    groups = build_on_top.groups_read(config, recogniser)
-    width = sum(recogniser.groups[name].stop - recogniser.groups[name].start for name in groups)
     LOGGER.info(
         "%s: embeddings of %d; R reads %d numbers (%s)",
-        recogniser.network.path, recogniser.embedding_size, width, ", ".join(groups),
+        recogniser.network.path, recogniser.embedding_size, len(recogniser.columns(config.on_top.reads)),
+        ", ".join(name for name in recogniser.groups if name in config.on_top.reads),
     )  # fmt: skip
     start = time.perf_counter()
     features_of(given.faces)
@@ -223,7 +228,7 @@ def _export(
             path,
             kind=kind,
             layers=regressor.folded(),
-            reads=build_on_top.groups_read(config, given.recogniser),
+            reads=config.on_top.reads,
             images=given.faces,
             quality=quality,
             metadata=metadata,

@@ -144,7 +144,7 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         content = file.read(_MAX_RECIPE_BYTES)
     try:
         recipe = json.loads(content)["recipe"]
-        is_on_top = "recognizer" in recipe and "network" not in recipe
+        is_on_top = "recognizer" in recipe and recipe["recognizer"] is not None
         used = {} if is_on_top else {key: recipe[key] for key in _USED}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{path} is not what a run writes: {type(error).__name__}: {error}") from error

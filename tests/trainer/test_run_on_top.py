@@ -109,7 +109,7 @@ class TestFinishedRun:
         recipe = read_json(finished / "recipe.json")["recipe"]
         assert recipe["on_top"]["hidden"] == 4
         assert recipe["num_image"] == 84
-        assert not {"network", "scale", "cr_fiqa", "num_workers"} & set(recipe)
+        assert not {"margin_list", "scale", "cr_fiqa", "num_workers"} & set(recipe)
         assert "sub_batch" not in recipe["ig_fiqa"]
 
     @pytest.mark.parametrize("name", ["erc.png", "quality_sheet.png"])
@@ -286,10 +286,10 @@ class TestSettings:
     def test_keys_of_a_training_mean_nothing(
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        given = ["network=r18", "resume=True", "ig_fiqa.sub_batch=mirror", "lr_factor.backbone=0.1"]
+        given = ["scale=32", "resume=True", "ig_fiqa.sub_batch=mirror", "lr_factor.backbone=0.1"]
         assert start(*given, "on_top.held_out=0", "num_epoch=1") == 0
         (warning,) = [line for line in capsys.readouterr().err.splitlines() if "without meaning" in line]
-        assert "network, resume, ig_fiqa.sub_batch, lr_factor.backbone: without meaning" in warning
+        assert "scale, resume, ig_fiqa.sub_batch, lr_factor.backbone: without meaning" in warning
 
     def test_a_record_file_and_a_bin_target(self, start: Start, tmp_path: Path) -> None:
         faces = SyntheticFaces(5, 6, seed=3)
@@ -403,7 +403,7 @@ class TestErrors:
     def test_nothing_of_what_is_to_be_read(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = without_maps(tmp_path / "flat.onnx")
         assert train.main(arguments(path, tmp_path, "on_top.reads=maps")) == 1
-        assert "has none of it, but embedding, norm" in capsys.readouterr().err
+        assert "gives embedding, norm, none of which is to be read: got maps" in capsys.readouterr().err
 
     def test_torchrun_is_refused(
         self, recogniser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
