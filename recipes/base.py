@@ -69,7 +69,7 @@ config.cr_fiqa.detach_backbone = False
 config.cr_fiqa.degradation_p = 0.0  # > 0 degrades the recogniser's images, too (Tab. 1b)
 
 # ---- quality head on top of a recogniser that is not trained ------------------------------------------
-config.recognizer = None  # an ONNX file as insightface takes it, a checkpoint or run folder, or timm:NAME
+config.recognizer = None  # an ONNX file or pack of insightface, a checkpoint or run folder, or timm:NAME
 
 config.on_top = edict()
 config.on_top.reads = ["embedding", "norm", "maps"]  # what R reads; maps: pooled activations

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eval_tools.models.packs import pack_recogniser
 from igfiqa_head.export import export_onnx
+from igfiqa_head.faces import find_pack
+from igfiqa_head.runtime import FaceNetwork
 from plugins.backbones import TIMM_PREFIX
 from trainer.log import LOGGER
 from trainer.sources import open_source
@@ -25,7 +28,8 @@ def recogniser_file(
     The same weights give the same bytes, so what is cached of a recogniser is found again.
 
     Args:
-        spec: an ONNX file in insightface's convention; a run's folder or a checkpoint of a registered
+        spec: an ONNX file in insightface's convention; an insightface pack, as a folder or by its name in
+            ``~/.insightface/models``; a run's folder or a checkpoint of a registered
             backbone, see :func:`trainer.sources.open_source`; or ``timm:NAME``, a network of timm with its
             pretrained weights, where NAME may be ``hf_hub:USER/MODEL`` or ``local-dir:FOLDER``.
         folder: where an exported file goes.
@@ -36,10 +40,9 @@ def recogniser_file(
     Raises:
         ValueError: there is no such thing, it cannot be read or exported, or does not take 112 x 112 images.
     """
-    if not spec.startswith(TIMM_PREFIX) and Path(spec).suffix.lower() == ".onnx":
-        if not Path(spec).is_file():
-            raise ValueError(f"recognizer={spec!r}: there is no such file")
-        return Path(spec)
+    found = None if spec.startswith(TIMM_PREFIX) else _onnx_file(spec)
+    if found is not None:
+        return found
     path = folder / "recogniser.onnx"
     if spec.startswith(TIMM_PREFIX):
         backbone: nn.Module = PretrainedTimm(spec.removeprefix(TIMM_PREFIX))
@@ -56,13 +59,34 @@ def recogniser_file(
     return path
 
 
-def _trained(spec: str, network: str | None, plugins: Sequence[str]) -> nn.Module:
-    path = Path(spec)
-    if not path.exists():
+def _onnx_file(spec: str) -> Path | None:
+    """The file that ``spec`` is, or that the pack it names has; None for a checkpoint or a run's folder."""
+    path = Path(spec).expanduser()
+    if path.suffix.lower() == ".onnx":
+        if not path.is_file():
+            raise ValueError(f"recognizer={spec!r}: there is no such file")
+        return path
+    if path.is_file() or (path / "recipe.json").is_file():
+        return None
+    try:
+        pack = find_pack(spec)
+    except ValueError as error:
         raise ValueError(
-            f"recognizer={spec!r} does not exist: expected an ONNX file, a checkpoint or run folder with a "
-            f"registered backbone, or {TIMM_PREFIX}NAME"
+            f"recognizer={spec!r} does not exist: expected an ONNX file, an insightface pack, a checkpoint "
+            f"or run folder with a registered backbone, or {TIMM_PREFIX}NAME"
+        ) from error
+    found, stated = pack_recogniser(pack)
+    network = FaceNetwork(found)
+    if stated not in (None, (network.mean, network.std)):
+        raise ValueError(
+            f"{pack} states mean and std {stated} for {found.name}, whose graph says "
+            f"{network.mean, network.std}: name the file itself"
         )
+    return found
+
+
+def _trained(spec: str, network: str | None, plugins: Sequence[str]) -> nn.Module:
+    path = Path(spec).expanduser()
     return open_source(path, network=None if path.is_dir() else network, plugins=plugins).backbone
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,28 @@ class TestFiles:
         ):
             recogniser_file(str(tmp_path / name), tmp_path, images())
 
-    def test_a_folder_without_a_run(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=r"is no run folder, it has no recipe.json"):
+    def test_a_folder_that_is_neither_a_run_nor_a_pack(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ValueError, match=r"is no insightface pack with a recogniser: it holds no .onnx file"
+        ):
+            recogniser_file(str(tmp_path), tmp_path, images())
+
+    @pytest.mark.parametrize("spec", ["~/.insightface/models/my_pack", "my_pack"])
+    def test_an_insightface_pack(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        pack = tmp_path / ".insightface/models/my_pack"
+        pack.mkdir(parents=True)
+        path = write_recogniser(pack / "recogniser.onnx")
+        assert recogniser_file(spec, tmp_path, images()) == path
+
+    def test_a_pack_that_contradicts_its_recogniser(self, tmp_path: Path) -> None:
+        write_recogniser(tmp_path / "r.onnx")
+        task = {"file": "r.onnx", "preprocessing": {"mean": 0, "std": 1}}
+        manifest = {"manifest_version": 2, "tasks": {"recognition": task}}
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(
+            ValueError, match=r"states mean and std \(0.0, 1.0\) for r.onnx, whose graph says"
+        ):
             recogniser_file(str(tmp_path), tmp_path, images())
 
     def test_a_file_of_something_else(self, tmp_path: Path) -> None:
