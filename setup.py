@@ -14,6 +14,7 @@ train = [
     "onnxslim",
     "tensorboard",
     "scipy",
+    "threadpoolctl",
 ]
 insightface = ["insightface>=0.7.3"]
 report = ["plotly>=5.18", "jinja2>=3.1"]

@@ -3,15 +3,18 @@
     python train.py recipes/quickstart.py
     python train.py recipes/ms1mv2_r100_igfiqa.py rec=/data/faces_emore ig_fiqa.sub_batch=mirror
     python train.py recipes/casia_r50_igfiqa.py resume=True
+    python train.py recipes/on_top.py recognizer=w600k_r50.onnx rec=/data/faces
 
 Every key of recipes/base.py can be set as key=value. A run writes to work_dirs/<recipe> (or output=...):
 model.pt, quality_head.pt, checkpoint_gpu_0.pt, quality.onnx, embedding.onnx, metrics.json, recipe.json,
-training.log, tensorboard/, erc.png and quality_sheet.png.
+training.log, tensorboard/, erc.png and quality_sheet.png. On top of a recognizer, which is not trained, it
+writes both.onnx and model_card.md instead of the networks.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 
@@ -37,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_status
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, TrainingDivergedError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -89,6 +89,7 @@ def apply_cached(
     chunk: int = CHUNK,
     progress: bool = True,
     title: str | None = None,
+    advice: str = "leave such images out with on_bad='exclude' (--on-bad exclude)",
 ) -> tuple[dict[str, ChunkedArray], dict[int, str]]:
     """Apply every function to every image; what ``folder`` already holds is not computed again.
 
@@ -103,6 +104,7 @@ def apply_cached(
         chunk: images read and kept together; up to so many are lost by an interruption.
         progress: show a progress bar, where stderr is a terminal.
         title: of the progress bar.
+        advice: what the error about a bad image tells to do.
 
     Returns:
         ({name: result [N, ...]}, {position of an excluded image: why}).
@@ -123,9 +125,7 @@ def apply_cached(
     def collect(found: Mapping[int, str]) -> None:
         bad.update((index, f"{reader.label(index)}: {reason}") for index, reason in found.items())
         if bad and on_bad == "error":
-            raise ValueError(
-                f"{bad[min(bad)]}; leave such images out with on_bad='exclude' (--on-bad exclude)"
-            )
+            raise ValueError(f"{bad[min(bad)]}; {advice}")
 
     # disable=None: no bar where stderr is no terminal.
     with tqdm(total=len(images), desc=title, unit="image", disable=None if progress else True) as bar:
@@ -156,7 +156,7 @@ class _Group:
 
     def __post_init__(self) -> None:
         content = hashlib.sha256(repr(self.pixels.shape).encode())
-        content.update(self.pixels.data)
+        content.update(np.ascontiguousarray(self.pixels).data)
         object.__setattr__(self, "digest", content.digest())
 
 

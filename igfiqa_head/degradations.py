@@ -9,13 +9,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from igfiqa_head.further_degradations import NUM_FURTHER_DRAWS, degrade_further
+
 Range = tuple[float, float]
-NUM_DRAWS = 12
+_PAPER_DRAWS = 12
+NUM_DRAWS = _PAPER_DRAWS + NUM_FURTHER_DRAWS
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _UP_MODES = ("bilinear", "bicubic")
 
@@ -30,6 +34,8 @@ class Degradations:
         jitter: range of the brightness, contrast and saturation factors, applied in [0, 1] space.
         erase_area: range of the erased share of the image.
         erase_aspect: range of the erased rectangle's aspect ratio (log-uniform).
+        further_p: probability of each kind of :mod:`igfiqa_head.further_degradations`, which follow the
+            paper's three.
 
     Raises:
         ValueError: a probability or range that makes no sense.
@@ -40,10 +46,14 @@ class Degradations:
     jitter: Range = (0.5, 1.5)
     erase_area: Range = (0.02, 0.33)
     erase_aspect: Range = (0.3, 3.3)
+    further_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise ValueError(f"degradation probability p must lie in [0, 1], got {self.p}")
+        for name in ("p", "further_p"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"degradation probability {name} must lie in [0, 1], got {getattr(self, name)}"
+                )
         limits = {
             "rescale": (0, 1),
             "jitter": (0, math.inf),
@@ -81,11 +91,11 @@ class Degradations:
             if len(rows):
                 target = rows.to(images.device)
                 images[target] = degrade_rows(images[target], *(a[rows] for a in arguments))
-        return images
+        return degrade_further(images, self.further_p, draws[:, _PAPER_DRAWS:]) if self.further_p else images
 
 
 def degrade(
-    images: Tensor, p: float = 0.3, generator: torch.Generator | None = None, **ranges: Range
+    images: Tensor, p: float = 0.3, generator: torch.Generator | None = None, **settings: Any
 ) -> Tensor:
     """Degrade a batch of faces for the quality sub-batch (no flip; that is the loader's).
 
@@ -93,7 +103,7 @@ def degrade(
         images: [B, 3, H, W] in [-1, 1].
         p: probability of each of the three degradations.
         generator: a CPU generator; None for torch's default one.
-        ranges: the ranges of :class:`Degradations`.
+        settings: ``further_p`` and the ranges of :class:`Degradations`.
 
     Returns:
         A new tensor of the same shape, dtype and device; untouched images are bit-identical.
@@ -106,7 +116,7 @@ def degrade(
             f"images must be floats [B, 3, H, W] in [-1, 1], got {images.dtype} {tuple(images.shape)}"
         )
     draws = torch.rand(len(images), NUM_DRAWS, generator=generator, dtype=torch.float64)
-    return Degradations(p, **ranges)(images, draws)
+    return Degradations(p, **settings)(images, draws)
 
 
 def _between(limits: Range, u: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class IGFIQAHead(QualityHead):
             degraded copy of the clean one; the paper's Fig. 2).
         detach_backbone: stop L_IG at the embedding.
         quality_bn: "shared" (both passes update running statistics) or "clean" (only the clean pass does).
-        degradation_p, rescale, jitter, erase_area, erase_aspect: see :class:`Degradations`.
+        degradation_p, rescale, jitter, erase_area, erase_aspect, further_p: see :class:`Degradations`.
         seed: of the degradations.
 
     Raises:
@@ -69,6 +69,7 @@ class IGFIQAHead(QualityHead):
         jitter: Range = Degradations.jitter,
         erase_area: Range = Degradations.erase_area,
         erase_aspect: Range = Degradations.erase_aspect,
+        further_p: float = Degradations.further_p,
         seed: int = 0,
     ) -> None:
         super().__init__(embedding_size, num_classes)
@@ -95,7 +96,7 @@ class IGFIQAHead(QualityHead):
         self.detach_backbone = detach_backbone
         self.quality_bn = quality_bn
         self.seed = seed
-        self.degradations = Degradations(degradation_p, rescale, jitter, erase_area, erase_aspect)
+        self.degradations = Degradations(degradation_p, rescale, jitter, erase_area, erase_aspect, further_p)
         self.variance = IntraClassVariance(num_classes, only_seen=variance_init == "seen")
 
     def images_drawn(self, batch_size: int) -> int:

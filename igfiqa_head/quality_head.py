@@ -96,7 +96,7 @@ class QualityHead(nn.Module):
         return SubBatches(batch, batch)
 
     def start_from(self, labels: Tensor, ccs: Tensor) -> None:
-        """Take in the CCS [N] of the whole data set before the first step."""
+        """Take in the CCS [N] of all images, or the mean of each class, before the first step."""
         raise ValueError(f"{type(self).__name__} keeps no statistics of the data set")
 
     def class_weights(self) -> Tensor:

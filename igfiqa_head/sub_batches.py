@@ -57,7 +57,7 @@ def halves(batch: Batch) -> SubBatches:
 
 def degraded(batch: Batch, degradations: Degradations, seed: int) -> Batch:
     """The batch with degraded images; the draw depends on (seed, epoch, sample index) only."""
-    if degradations.p == 0:
+    if degradations.p == degradations.further_p == 0:
         return batch._replace()  # a batch of its own all the same: it gets its own forward pass
     key = (seed, DEGRADATION_STREAM, batch.epoch, batch.indices.numpy())
     draws = torch.from_numpy(keyed_uniforms(*key, count=NUM_DRAWS))

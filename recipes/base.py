@@ -28,14 +28,16 @@ config.synthetic.test_identities = 100  # of the verification target "synthetic"
 config.synthetic.test_images_per_identity = 10
 
 # ---- recogniser -----------------------------------------------------------------------------------
-config.network = "r50"  # r18 .. r2060, mbf, mbf_large, vit_*, or timm:NAME
-config.embedding_size = 512
+config.network = "r50"  # r18 .. r2060, mbf, mbf_large, vit_*, or timm:NAME; None: that of backbone_weights
+config.embedding_size = 512  # None: that of backbone_weights
+config.backbone_weights = None  # start from this run folder or torch checkpoint; None: at random
 config.dropout = 0.0  # before the embedding layer
 config.fp16 = False  # mixed precision in the backbone: float16 on a GPU, bfloat16 on a CPU
 config.margin_list = (1.0, 0.5, 0.0)  # m1, m2, m3: (1, m, 0) is ArcFace, (1, 0, m) is CosFace
 config.margin_gradient = "exact"  # or "straight_through", arcface_torch's derivative of the ArcFace margin
 config.scale = 64.0  # s
 config.classifier = "partial_fc"
+config.prototype_init = "random"  # or "class_means", from one pass over the data before the first step
 config.sample_rate = 1.0  # share of negative classes in each step's softmax (PartialFC)
 config.interclass_filtering_threshold = 0  # cosines above it to other classes are ignored; 0: off
 
@@ -58,6 +60,7 @@ config.ig_fiqa.rescale = (0.2, 1.0)  # side ratio
 config.ig_fiqa.jitter = (0.5, 1.5)  # brightness, contrast and saturation factors
 config.ig_fiqa.erase_area = (0.02, 0.33)  # share of the image
 config.ig_fiqa.erase_aspect = (0.3, 3.3)
+config.ig_fiqa.further_p = 0.0  # of defocus, dead pixels, gamma, misalignment and mosaic, which follow
 
 config.cr_fiqa = edict()
 config.cr_fiqa.loss_weight = 10.0
@@ -65,12 +68,28 @@ config.cr_fiqa.beta = 0.5
 config.cr_fiqa.detach_backbone = False
 config.cr_fiqa.degradation_p = 0.0  # > 0 degrades the recogniser's images, too (Tab. 1b)
 
+# ---- quality head on top of a recogniser that is not trained ------------------------------------------
+config.recognizer = None  # an ONNX file or pack of insightface, a checkpoint or run folder, or timm:NAME
+
+config.on_top = edict()
+config.on_top.reads = ["embedding", "norm", "maps"]  # what R reads; maps: pooled activations
+config.on_top.hidden = 0  # units of R's hidden layer; 0: one linear layer, as in the paper
+config.on_top.replicas = 4  # degraded copies of each image
+config.on_top.max_images = 10_000  # of larger data sets, so many images are taken, of random identities
+config.on_top.held_out = 0.1  # share of the identities that the result is judged by, and not learned from
+config.on_top.degraded_share = 0.4  # of the images of a test set; kinds of damage that R does not learn from
+config.on_top.cache = "work_dirs/cache"  # where features are kept; None: not at all
+
 # ---- optimisation ---------------------------------------------------------------------------------
 config.num_epoch = None  # required
 config.batch_size = 128  # images in a step's forward passes, per process
 config.gradient_acc = 1  # batches per optimiser step
 config.optimizer = "sgd"  # or "adamw"
 config.lr = 0.1
+config.lr_factor = edict()  # what lr is multiplied by, for the parameters of
+config.lr_factor.backbone = 1.0
+config.lr_factor.classifier = 1.0
+config.lr_factor.quality_head = 1.0
 config.momentum = 0.9
 config.weight_decay = 5e-4
 config.lr_schedule = "polynomial"  # to zero, per step (arcface_torch); or "step" (the paper)

@@ -30,6 +30,8 @@ from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
 from trainer.schedule import build_schedule
+from trainer.sources import State
+from trainer.weights import open_weights
 
 SYNTHETIC = "synthetic"
 _MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
@@ -120,7 +122,34 @@ def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
     }
 
 
+def take_weights(config: EasyDict) -> State | None:
+    """The state dict that the backbone starts from, or None for a random start.
+
+    Where the recipe leaves ``network`` and ``embedding_size`` to the weights, they are filled in.
+
+    Raises:
+        ValueError: ``backbone_weights`` cannot be used, or is of another network than the recipe's.
+    """
+    if config.backbone_weights is None:
+        if config.network is None or config.embedding_size is None:
+            raise ValueError(
+                "backbone_weights is missing: set backbone_weights=PATH to a run's folder or a torch "
+                "checkpoint, or name network and embedding_size for a random start"
+            )
+        return None
+    source = open_weights(
+        Path(config.backbone_weights),
+        network=config.network,
+        embedding_size=config.embedding_size,
+        plugins=config.plugins,
+    )
+    config.network, config.embedding_size = source.recipe["network"], source.recipe["embedding_size"]
+    LOGGER.info("starting from the weights of %s", config.backbone_weights)
+    return source.backbone.state_dict()
+
+
 def build_backbone(config: EasyDict) -> nn.Module:
+    """The network that the recipe names, with random parameters."""
     return get_model(
         config.network, dropout=config.dropout, fp16=config.fp16, num_features=config.embedding_size
     )
@@ -135,7 +164,7 @@ def build_margin(config: EasyDict) -> Margin:
 
 
 def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
-    return CLASSIFIERS.get(config.classifier)(
+    classifier = CLASSIFIERS.get(config.classifier)(
         config.embedding_size,
         num_classes,
         build_margin(config),
@@ -144,6 +173,12 @@ def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
         interclass_filtering_threshold=config.interclass_filtering_threshold,
         seed=config.seed,
     )
+    if config.prototype_init == "class_means" and not hasattr(classifier, "start_from"):
+        raise ValueError(
+            f"prototype_init='class_means' needs a classifier with start_from(classes, means), which "
+            f"{config.classifier!r} has not: set prototype_init='random'"
+        )
+    return classifier
 
 
 def build_quality_head(config: EasyDict, num_classes: int) -> QualityHead | None:
@@ -157,9 +192,15 @@ def build_quality_head(config: EasyDict, num_classes: int) -> QualityHead | None
     return head(config.embedding_size, num_classes, seed=config.seed, **settings)
 
 
-def build_optimizer(config: EasyDict, modules: list[nn.Module]) -> torch.optim.Optimizer:
-    """SGD or AdamW over the trainable parameters of the modules, one group for each."""
-    groups = [{"params": [p for p in module.parameters() if p.requires_grad]} for module in modules]
+def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.optim.Optimizer:
+    """SGD or AdamW over the trainable parameters; each module, named as in ``lr_factor``, is a group."""
+    groups = [
+        {
+            "params": [p for p in module.parameters() if p.requires_grad],
+            "lr": config.lr * config.lr_factor[name],
+        }
+        for name, module in modules.items()
+    ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
@@ -217,15 +258,18 @@ def build_synthetic_test_faces(config: EasyDict) -> Any:
 
 
 def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.device) -> Trainer:
-    """Everything a run needs, on the device, with parameters drawn from the recipe's seed."""
+    """Everything a run needs, on the device, with parameters from the weights or the seed."""
+    weights = take_weights(config)
     torch.manual_seed(config.seed)
     num_classes = config.num_classes or dataset.num_classes
     backbone = build_backbone(config).to(device)
+    if weights is not None:
+        backbone.load_state_dict(weights)
     classifier = build_classifier(config, num_classes).to(device)
     head = build_quality_head(config, num_classes)
-    modules = [backbone, classifier]
+    modules = {"backbone": backbone, "classifier": classifier}
     if head is not None:
-        modules.append(head.to(device))
+        modules["quality_head"] = head.to(device)
     loader = Loader(
         dataset,
         head.images_drawn(config.batch_size) if head is not None else config.batch_size,
@@ -253,6 +297,7 @@ def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.dev
         output=Path(config.output),
         log=log,
         num_epoch=config.num_epoch,
+        class_mean_prototypes=config.prototype_init == "class_means",
         gradient_acc=config.gradient_acc,
         clip_grad_norm=config.clip_grad_norm,
         fp16=config.fp16,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve
 from eval_tools.test_sets import VerificationSet
 from eval_tools.verification import VerificationResult, verify_similarities
 from trainer.loader import to_network_input
-from trainer.log import LOGGER
+from trainer.log import warnings_as_log_lines
 
 BATCH_SIZE = 256
 FloatArray = npt.NDArray[np.float32]
@@ -79,11 +78,8 @@ def evaluate(
     if quality is None:
         return Evaluation(verification, None)
     worse = test_set.pair_quality(quality)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings_as_log_lines():
         curve = error_rejection_curve(similarity, test_set.is_genuine, worse, fmr=fmr)
-    for warning in caught:
-        LOGGER.warning("%s", warning.message)
     return Evaluation(verification, QualityEvaluation(quality, curve))
 
 

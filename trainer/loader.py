@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,16 +108,20 @@ class Loader:
             )
         self.seed, self.device = seed, device
         self.batches_per_epoch = len(dataset) // batch_size
+        self.batches_of_all = math.ceil(len(dataset) / batch_size)
+        self._dataset, self._batch_size, self._num_workers = _Indexed(dataset), batch_size, num_workers
         self._order = _EpochOrder(len(dataset), batch_size, seed)
-        self._loader = DataLoader(
-            _Indexed(dataset),
-            batch_sampler=self._order,
+        self._loader = self._open(batch_sampler=self._order, persistent_workers=num_workers > 0)
+
+    def _open(self, **settings: Any) -> DataLoader:
+        return DataLoader(
+            self._dataset,
             collate_fn=_collate,
-            num_workers=num_workers,
-            persistent_workers=num_workers > 0,
+            num_workers=self._num_workers,
             worker_init_fn=_leave_interrupts_to_the_trainer,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # else each epoch would advance the global one, and resuming not
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # else each pass would advance the global one, and resuming not
+            **settings,
         )
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
@@ -129,6 +134,17 @@ class Loader:
         with _errors_of_workers_in_one_line():
             for samples in self._loader:
                 yield self._on_device(samples, epoch)
+
+    def every_image(self) -> Iterator[Batch]:
+        """Each image once, upright and in the data set's order, in ``batches_of_all`` batches.
+
+        Raises:
+            ValueError: an image cannot be read.
+        """
+        with _errors_of_workers_in_one_line():
+            for samples in self._open(batch_size=self._batch_size):
+                images = to_network_input(samples.images, self.device)
+                yield Batch(images, samples.labels.to(self.device), samples.indices, epoch=0)
 
     def _on_device(self, samples: _Samples, epoch: int) -> Batch:
         images = to_network_input(samples.images, self.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -179,3 +180,13 @@ def logging_to(path: Path) -> Iterator[None]:
         for handler in (file, screen):
             LOGGER.removeHandler(handler)
             handler.close()
+
+
+@contextmanager
+def warnings_as_log_lines() -> Iterator[None]:
+    """Within the block, Python's warnings are collected; they become log lines at its end."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        LOGGER.warning("%s", warning.message)

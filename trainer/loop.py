@@ -18,9 +18,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.sub_batches import Batch
 from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint, save_weights
+from trainer.first_pass import class_means, mean_similarities
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
 from trainer.stopping import Stopped, StopRequest, catch_stop_signals
+
+# What the optimiser's groups are called in the log.
+_LEARNING_RATES = ("learning_rate", "learning_rate_classifier", "learning_rate_quality_head")
 
 
 class TrainingDivergedError(ArithmeticError):
@@ -32,13 +36,15 @@ class Trainer:
 
     Args:
         backbone: images [B, 3, H, W] -> embeddings [B, D].
-        classifier: (embeddings, labels, step=) -> L_Arc; also gives CCS and NNCCS.
+        classifier: (embeddings, labels, step=) -> L_Arc; also gives CCS and NNCCS. Its ``weight`` [C, D] are
+            the prototypes.
         quality_head: None trains plain recognition.
-        optimizer, schedule: over the parameters of all three; stepped together.
+        optimizer, schedule: over the parameters of the three, a group for each; stepped together.
         loader: the batches.
         output: folder of the run.
         log: where numbers go.
         num_epoch: epochs in all.
+        class_mean_prototypes: the classifier's prototypes start as class means, see :meth:`first_pass`.
         gradient_acc: batches per optimiser step.
         clip_grad_norm: bound on the gradient norm of backbone and quality head together, or None. CR-FIQA's
             regressor is a part of its backbone and is clipped with it.
@@ -58,6 +64,7 @@ class Trainer:
         output: Path,
         log: RunLog,
         num_epoch: int,
+        class_mean_prototypes: bool = False,
         gradient_acc: int = 1,
         clip_grad_norm: float | None = None,
         fp16: bool = False,
@@ -68,6 +75,7 @@ class Trainer:
         self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
         self.output, self.log = output, log
         self.num_epoch, self.gradient_acc, self.clip_grad_norm = num_epoch, gradient_acc, clip_grad_norm
+        self.class_mean_prototypes = class_mean_prototypes
         self.after_steps, self.after_steps_every = after_steps, after_steps_every
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
         device_type = loader.device.type
@@ -85,8 +93,9 @@ class Trainer:
             Stopped: SIGTERM or SIGINT came; the state is saved.
         """
         head = self.quality_head
-        if head is not None and head.needs_first_pass and self.position.global_step == 0:
-            self.first_pass(head)
+        needed = self.class_mean_prototypes or (head is not None and head.needs_first_pass)
+        if needed and self.position.global_step == 0:
+            self.first_pass()
         with catch_stop_signals() as stop:
             while self.position.epoch < self.num_epoch:
                 self._train_epoch(stop)
@@ -126,7 +135,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._clipped, self.clip_grad_norm or math.inf)
         if not self.scaler.is_enabled():  # the scaler itself skips steps whose scaled gradients overflow
             self._check_finite("gradient norm", norm)
-        statistics["learning_rate"] = torch.tensor(self.schedule.get_last_lr()[0])
+        rates = map(torch.tensor, self.schedule.get_last_lr())
+        statistics |= zip(_LEARNING_RATES, rates, strict=False)  # without a quality head there are two
         statistics["gradient_norm"] = norm
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -174,16 +184,24 @@ class Trainer:
             if isinstance(module, nn.Module):
                 module.train(training)
 
-    @torch.no_grad()
-    def first_pass(self, head: QualityHead) -> None:
-        """Give the head the CCS of the whole data set, in evaluation mode."""
+    def first_pass(self) -> None:
+        """Start prototypes and v from all images, each as far as it was asked for.
+
+        The prototypes become the class means and a head that needs it gets the CCS to them.
+
+        Raises:
+            ValueError: an image cannot be read, or the backbone's embedding of one is not finite.
+        """
         self._set_training(False)
-        labels, ccs = [], []
-        for batch in self.log.bar(self.loader.batches(0), self.loader.batches_per_epoch, "first pass"):
-            embeddings = self.backbone(batch.images)
-            labels.append(batch.labels)
-            ccs.append(self.classifier.class_center_similarities(embeddings, batch.labels)[0])  # type: ignore[operator]
-        head.start_from(torch.cat(labels), torch.cat(ccs))
+        classifier, head = self.classifier, self.quality_head
+        batches = self.log.bar(self.loader.every_image(), self.loader.batches_of_all, "first pass")
+        found = class_means(self.backbone, batches, classifier.weight)  # type: ignore[arg-type]
+        if self.class_mean_prototypes:
+            classifier.start_from(found.classes, found.means)  # type: ignore[operator]
+        ccs = mean_similarities(found, classifier)  # type: ignore[arg-type]
+        if head is not None and head.needs_first_pass:
+            head.start_from(found.classes, ccs)
+        LOGGER.info("first pass: %d classes with images, mean CCS %.3f", len(ccs), ccs.mean())
 
     def _parts(self) -> dict[str, object]:
         parts: dict[str, object] = {

@@ -45,6 +45,19 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     return config
 
 
+def changed_keys(config: EasyDict) -> list[str]:
+    """The keys whose values are not those of ``recipes/base.py``; ``block.key`` for those of a block."""
+    defaults = _flat(_execute(BASE))
+    return [name for name, value in _flat(config).items() if value != defaults[name]]
+
+
+def _flat(config: EasyDict) -> dict[str, Any]:
+    flat = {key: config[key] for key in schema.KEYS}
+    return flat | {
+        f"{block}.{key}": config[block][key] for block, keys in schema.BLOCKS.items() for key in keys
+    }
+
+
 def _execute(path: Path) -> EasyDict:
     if not path.is_file():
         names = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []

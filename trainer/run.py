@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ from easydict import EasyDict
 from eval_tools.plots import plot_erc, plot_quality_sheet
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.export import export_onnx
-from igfiqa_head.io.atomic import atomic_path
 from trainer import build
 from trainer.evaluation import (
     Evaluation,
@@ -31,10 +27,10 @@ from trainer.evaluation import (
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, logging_to
 from trainer.loop import Trainer
+from trainer.run_files import resolved, write_json
+from trainer.run_on_top import run_on_top
 from trainer.sources import origin
 
-ROOT = Path(__file__).resolve().parent.parent
-_VERSIONS_OF = ("torch", "torchvision", "timm", "numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _COMPARED_IMAGES = 8
 
 
@@ -46,6 +42,8 @@ def run(config: EasyDict) -> dict[str, Any]:
         TrainingDivergedError, Stopped: see :meth:`trainer.loop.Trainer.fit`.
     """
     _refuse_several_processes()
+    if config.recognizer is not None:
+        return run_on_top(config)
     build.load_plugins(config)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
@@ -57,7 +55,7 @@ def run(config: EasyDict) -> dict[str, Any]:
         log = RunLog(config.frequent, build.build_writers(config, output))
         trainer = build.build_trainer(config, dataset, log, device)
         trainer.after_steps = lambda step: _verify(trainer, test_sets, config.erc_fmr, step)
-        write_json(_resolved(config, trainer, dataset), output / "recipe.json")
+        write_json(resolved(config, dataset, trainer.loader.device), output / "recipe.json")
         _describe(config, trainer, dataset)
         if config.resume:
             trainer.resume()
@@ -76,38 +74,6 @@ def _refuse_several_processes() -> None:
         raise ValueError(
             f"training runs in one process, got WORLD_SIZE={processes}: start train.py with python"
         )
-
-
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def _resolved(config: EasyDict, trainer: Trainer, dataset: Any) -> dict[str, Any]:
-    """The recipe as it was understood, and what it ran on."""
-    counts = {"num_classes": config.num_classes or dataset.num_classes, "num_image": len(dataset)}
-    recipe = {key: value for key, value in config.items() if key != "wandb_key"} | counts
-    environment = {
-        "git_revision": _git_revision(),
-        "device": str(trainer.loader.device),
-        "versions": {name: _version(name) for name in _VERSIONS_OF},
-    }
-    return {"recipe": recipe} | environment
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    command = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def _describe(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
@@ -191,7 +157,7 @@ def _export(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
     kinds, weights = ["embedding"], ["model.pt"]
     if trainer.quality_head is not None:
         kinds, weights = ["quality", *kinds], [*weights, "quality_head.pt"]
-    recipe = _resolved(config, trainer, dataset)["recipe"]
+    recipe = resolved(config, dataset, trainer.loader.device)["recipe"]
     metadata = origin(config.quality_head or "none", recipe, [Path(config.output) / name for name in weights])
     for kind in kinds:
         path = Path(config.output) / f"{kind}.onnx"

@@ -62,6 +62,13 @@ def list_of(item: Accepts, words: str) -> Accepts:
     return Accepts(lambda x: isinstance(x, (list, tuple)) and all(map(item.test, x)), words, "list")
 
 
+def some_of(*options: str) -> Accepts:
+    def test(x: Any) -> bool:
+        return isinstance(x, (list, tuple)) and 0 < len(x) == sum(option in x for option in options)
+
+    return Accepts(test, f"a list of some of {', '.join(map(repr, options))}, each once", "list")
+
+
 def _is_margin_list(x: Any) -> bool:
     if not (isinstance(x, (tuple, list)) and len(x) == 3 and all(map(_is_number, x))):
         return False
@@ -91,6 +98,7 @@ IG_FIQA = {
     "jitter": number_range(0),
     "erase_area": number_range(0, 1),
     "erase_aspect": number_range(0),
+    "further_p": number(0, 1),
 }
 CR_FIQA = {name: IG_FIQA[name] for name in ("loss_weight", "beta", "detach_backbone", "degradation_p")}
 SYNTHETIC = {
@@ -101,7 +109,23 @@ SYNTHETIC = {
     "test_identities": integer(2),
     "test_images_per_identity": integer(2),
 }
-BLOCKS = {"ig_fiqa": IG_FIQA, "cr_fiqa": CR_FIQA, "synthetic": SYNTHETIC}
+ON_TOP = {
+    "reads": some_of("embedding", "norm", "maps"),
+    "hidden": integer(0),
+    "replicas": integer(0),
+    "max_images": integer(2),
+    "held_out": number(0, 0.9),
+    "degraded_share": number(0, 1),
+    "cache": text.or_none(),
+}
+LR_FACTOR = {"backbone": number(0), "classifier": number(0), "quality_head": number(0)}
+BLOCKS = {
+    "ig_fiqa": IG_FIQA,
+    "cr_fiqa": CR_FIQA,
+    "on_top": ON_TOP,
+    "synthetic": SYNTHETIC,
+    "lr_factor": LR_FACTOR,
+}
 
 KEYS = {
     "rec": text,
@@ -112,8 +136,13 @@ KEYS = {
     "num_workers": integer(0),
     "dali": flag,
     "dali_aug": flag,
-    "network": text,
-    "embedding_size": integer(1),
+    "recognizer": Accepts(
+        text.test, "an ONNX file, a checkpoint, a run's folder or timm:NAME", "text"
+    ).or_none(),
+    "network": text.or_none(),
+    "embedding_size": integer(1).or_none(),
+    "backbone_weights": text.or_none(),
+    "prototype_init": choice("random", "class_means"),
     "dropout": number(0, 1),
     "fp16": flag,
     "margin_list": margin_list,

@@ -24,7 +24,15 @@ _OURS, _CR_FIQA = "regressor", "qs"
 _MAX_RECIPE_BYTES = 1_000_000
 _MAX_NAMED, _MAX_NAME = 3, 100
 # Of a recipe, what a stranger to the machine and to the account has no use for.
-_PRIVATE = ("output", "rec", "plugins", "resume", "notes", "suffix_run_name", "device", "num_workers")
+_PRIVATE = (
+    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "notes", "suffix_run_name",
+    "device", "num_workers",
+)  # fmt: skip
+# Of a run's recipe, what is used; a run writes the network that it had, also where its recipe named none.
+_USED = {key: schema.KEYS[key] for key in ("quality_head", "rec", "plugins")} | {
+    "network": schema.text,
+    "embedding_size": schema.integer(1),
+}
 
 State = Mapping[str, Tensor]
 
@@ -109,7 +117,8 @@ def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -
     if missing:  # the recipe may be a stranger's, and to import is to run
         needed = " ".join(f"--plugin {plugin}" for plugin in missing)
         raise SourceError(
-            f"{folder} was trained with plugins, which are code: if you trust them, add {needed}"
+            f"{folder} was trained with plugins, which are code: if you trust them, add "
+            f"plugins={','.join(missing)} to a recipe, or to an export {needed}"
         )
     weights, head = folder / "model.pt", quality_head or folder / "quality_head.pt"
     if not weights.is_file():
@@ -135,12 +144,18 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         content = file.read(_MAX_RECIPE_BYTES)
     try:
         recipe = json.loads(content)["recipe"]
-        used = {key: recipe[key] for key in ("network", "embedding_size", "quality_head", "rec", "plugins")}
+        is_on_top = "recognizer" in recipe and recipe["recognizer"] is not None
+        used = {} if is_on_top else {key: recipe[key] for key in _USED}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SourceError(f"{path} is not what a run writes: {type(error).__name__}: {error}") from error
+    if is_on_top:
+        raise SourceError(
+            f"{folder} is a run on top of a recognizer and trained no network: take its quality.onnx or "
+            "both.onnx"
+        )
     for key, value in used.items():
-        if not schema.KEYS[key].test(value):
-            raise SourceError(f"{path}: {key!r} must be {schema.KEYS[key].words}, got {value!r}")
+        if not _USED[key].test(value):
+            raise SourceError(f"{path}: {key!r} must be {_USED[key].words}, got {value!r}")
     return recipe
 
 
@@ -149,7 +164,10 @@ def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None)
     state = _tensors(content.get(_BACKBONE, content), path)
     head = {name: state.pop(name) for name in list(state) if name.startswith(f"{_CR_FIQA}.")}
     if not state or f"{_OURS}.weight" in state:
-        raise SourceError(f"{path} holds a quality head without a backbone: pass it as --quality-head")
+        raise SourceError(
+            f"{path} holds a quality head without a backbone: name a file with the backbone, such as the "
+            "model.pt beside it. An export takes the head as --quality-head"
+        )
     if quality_head is not None:
         head = _tensors(load_safely(quality_head), quality_head)
     elif _QUALITY_HEAD in content:
@@ -210,8 +228,8 @@ def _infer_network(state: State, size: int, path: Path) -> str:
     closest = max(known, key=lambda name: 2 * len(known[name].items() & found.items()) - len(known[name]))
     difference = _difference(found, known[closest])
     raise SourceError(
-        f"{path} is of no registered network; the closest is {closest}, but {difference}. Name another one "
-        f"with --network, timm's as {TIMM_PREFIX}NAME"
+        f"{path} is of no registered network; the closest is {closest}, but {difference}. Name the "
+        f"one it is of (network=NAME in a recipe, --network NAME in an export), timm's as {TIMM_PREFIX}NAME"
     )
 
 

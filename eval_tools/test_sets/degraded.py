@@ -26,7 +26,7 @@ SetType = TypeVar("SetType", bound=TestSet)
 Damage = Callable[[RGBImage, float, FloatArray], RGBImage]
 
 
-def degraded(test_set: SetType, share: float = 0.4, seed: int = 0) -> SetType:
+def degraded(test_set: SetType, share: float = 0.4, seed: int = 0, *, max_severity: float = 1.0) -> SetType:
     """The same test set with a share of its images degraded, the others bit-identical.
 
     One kind of damage hits each chosen image: low resolution, defocus, motion blur, noise, JPEG compression,
@@ -37,16 +37,19 @@ def degraded(test_set: SetType, share: float = 0.4, seed: int = 0) -> SetType:
         test_set: any test set.
         share: of the images to degrade, in [0, 1]; exactly ``round(share * N)`` are.
         seed: chooses the images and their damage.
+        max_severity: severities are uniform in (0, max_severity]; 1 is hardly recognisable.
 
     Returns:
         A set whose ``images`` are :class:`DegradedImages`.
 
     Raises:
-        ValueError: ``share`` is not in [0, 1].
+        ValueError: ``share`` is not in [0, 1], or ``max_severity`` not in (0, 1].
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share of degraded images must lie in [0, 1], got {share}")
-    images = DegradedImages(test_set.images, share, seed)
+    if not 0 < max_severity <= 1:
+        raise ValueError(f"the highest severity must lie in (0, 1], got {max_severity}")
+    images = DegradedImages(test_set.images, share, seed, max_severity)
     count = np.count_nonzero(images.severity)
     note = f"{count} of {len(images)} images were degraded (seed {seed})."
     return dataclasses.replace(test_set, images=images, notes=(*test_set.notes, note))  # type: ignore[type-var]
@@ -60,7 +63,9 @@ class DegradedImages(LazyImages):
         kind: [N] name of the damage, "" for untouched images.
     """
 
-    def __init__(self, images: Sequence[RGBImage], share: float, seed: int) -> None:
+    def __init__(
+        self, images: Sequence[RGBImage], share: float, seed: int, max_severity: float = 1.0
+    ) -> None:
         super().__init__(len(images), self._degrade)
         self._images = images
         positions = np.arange(len(images))
@@ -69,7 +74,7 @@ class DegradedImages(LazyImages):
         chosen[order[: round(share * len(images))]] = True
         self._settings = keyed_uniforms(seed, _SETTINGS, positions, count=_NUM_SETTINGS)
         numbers = (self._settings[:, 0] * len(_DAMAGES)).astype(np.int64)
-        self.severity = np.where(chosen, 1.0 - self._settings[:, 1], 0.0)
+        self.severity = np.where(chosen, max_severity * (1.0 - self._settings[:, 1]), 0.0)
         self.kind = np.where(chosen, np.array(list(_DAMAGES))[numbers], "")
 
     def _degrade(self, index: int) -> RGBImage:
@@ -150,3 +155,5 @@ _DAMAGES: dict[str, Damage] = {
     "underexposure": _underexposure,
     "occlusion": _occlusion,
 }
+KINDS = tuple(_DAMAGES)
+"""Names of the kinds of damage."""

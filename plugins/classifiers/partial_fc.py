@@ -93,6 +93,19 @@ class PartialFC(nn.Module):
         """(CCS [B], NNCCS [B]) over all classes, whatever the sample rate, without gradient (Eq. 1)."""
         return class_center_similarities(embeddings, self.weight, labels)
 
+    @torch.no_grad()
+    def start_from(self, classes: Tensor, means: Tensor) -> None:
+        """Turn the prototypes of ``classes`` [K] towards ``means`` [K, D], at unit length.
+
+        A gradient step turns a prototype by lr / |W|^2 times the slope of the loss over the unit sphere. The
+        short random ones (|W| of about 0.2) are meant to find their places quickly; these are in place, and
+        at unit length lr itself says how far they may turn. A mean of length 0 has no direction and is
+        skipped.
+        """
+        lengths = means.norm(dim=1, keepdim=True)
+        known = lengths.squeeze(1) > 0
+        self.weight[classes[known]] = (means / lengths)[known].to(self.weight.dtype)
+
     def _sampled(self, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """This step's prototypes and the labels as positions among them."""
         if self.sample_rate >= 1:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from easydict import EasyDict
 
 import train
+from trainer.log import LOGGER
 from trainer.recipe import load_recipe
 
 TINY_PLUGIN = Path(__file__).resolve().parent.parent / "tiny_plugin.py"
@@ -64,3 +66,17 @@ def tiny_recipe(recipe_path: Path, tmp_path: Path) -> Callable[..., EasyDict]:
         return load_recipe(recipe_path, [f"output={tmp_path / 'run'}", *overrides])
 
     return load
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[str]]:
+    """What is logged during the test."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    yield lines
+    LOGGER.removeHandler(handler)
+    LOGGER.setLevel(level)

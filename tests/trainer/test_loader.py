@@ -64,6 +64,17 @@ def test_going_on_in_the_middle_equals_the_rest_of_the_epoch() -> None:
         assert torch.equal(expected.labels, got.labels)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_every_image_once_upright_and_in_order(num_workers: int) -> None:
+    loader = make(4, num_workers=num_workers)
+    batches = list(loader.every_image())
+    assert len(batches) == loader.batches_of_all == 6
+    assert [len(batch.labels) for batch in batches] == [4, 4, 4, 4, 4, 2]
+    assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(22))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == [i % 3 for i in range(22)]
+    assert all((batch.images[..., 0] == 1).all() for batch in batches)
+
+
 def test_workers_change_nothing() -> None:
     alone, loader = make(), make(num_workers=2)
     for epoch in (0, 1):

@@ -66,6 +66,7 @@ def interrupt_after(trainer: Trainer, steps: int) -> None:
         ("ig_fiqa.sub_batch=mirror", "ig_fiqa.quality_bn=clean", "optimizer=adamw", "lr=0.001"),
         ("gradient_acc=2", "sample_rate=0.4", "ig_fiqa.variance_init=seen"),
         ("ig_fiqa.variance_init=first_pass", "lr_schedule=step", "lr_decay_epochs=[1]", "num_workers=1"),
+        ("prototype_init=class_means", "lr_factor.backbone=0.1", "warmup_epoch=1"),
     ],
     ids=lambda o: o[0] if o else "default",
 )
@@ -209,12 +210,40 @@ def test_the_quality_loss_reaches_regressor_and_backbone_but_not_the_prototypes(
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.backbone.parameters())
 
 
-def test_first_pass_fills_every_class(tiny_recipe: Recipe) -> None:
+def test_a_first_pass_for_v_alone_leaves_the_prototypes(tiny_recipe: Recipe) -> None:
     trainer = make(tiny_recipe("ig_fiqa.variance_init=first_pass"))
-    trainer.first_pass(trainer.quality_head)  # type: ignore[arg-type]
+    prototypes: Tensor = trainer.classifier.weight  # type: ignore[assignment]
+    before = prototypes.clone()
+    trainer.first_pass()
     variance = trainer.quality_head.variance  # type: ignore[union-attr]
     assert variance.seen.all()
     assert (variance.variance != 1).all()
+    assert torch.equal(prototypes, before)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("lr_schedule=polynomial", [0.25, 0.5, 0.75, 1, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        ("lr_schedule=step", [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_every_part_learns_at_its_own_rate(tiny_recipe: Recipe, schedule: str, factors: list[float]) -> None:
+    """lr, times the schedule's factor with its warm-up, times the part's; the log tells all three."""
+    parts = ("lr_factor.backbone=0.1", "lr_factor.classifier=2", "lr_factor.quality_head=0")
+    trainer = make(tiny_recipe("num_epoch=3", "warmup_epoch=1", schedule, "lr_decay_epochs=[2]", *parts))
+    regressor = trainer.quality_head.regressor.weight.clone()  # type: ignore[union-attr]
+    used: list[list[float]] = []
+    logged: list[list[float]] = []
+    trainer.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: used.append([group["lr"] for group in optimizer.param_groups])
+    )
+    names = ("learning_rate", "learning_rate_classifier", "learning_rate_quality_head")
+    trainer.log.step = lambda _, values, *__: logged.append([float(values[n]) for n in names])  # type: ignore[method-assign]
+    trainer.fit()
+    assert used == [pytest.approx([0.01 * f * part for part in (0.1, 2, 0)]) for f in factors]
+    assert logged == [pytest.approx(rates) for rates in used]
+    assert torch.equal(trainer.quality_head.regressor.weight, regressor)  # type: ignore[union-attr]
 
 
 def test_low_variance_classes_lose_their_weight_in_training(tiny_recipe: Recipe) -> None:

@@ -9,10 +9,11 @@ import pytest
 from easydict import EasyDict
 
 from trainer import schema
-from trainer.recipe import BASE, RecipeError, load_recipe
+from trainer.recipe import BASE, RecipeError, changed_keys, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.py") if p != BASE)
+REQUIRED = {"on_top": ("recognizer=r50.onnx", "rec=faces")}
 HEADER = "from easydict import EasyDict as edict\nconfig = edict()\nconfig.rec = 'x'\nconfig.num_epoch = 20\n"
 
 
@@ -28,7 +29,7 @@ def write(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_shipped_recipe_loads(path: Path) -> None:
-    config = load_recipe(path)
+    config = load_recipe(path, REQUIRED.get(path.stem, ()))
     assert config.output == f"work_dirs/{path.stem}"
 
 
@@ -204,3 +205,18 @@ def test_a_head_from_outside_brings_its_block(write) -> None:  # type: ignore[no
 
 def test_plain_dict_serves_as_config(write) -> None:  # type: ignore[no-untyped-def]
     assert load_recipe(write(header="config = {'rec': 'x', 'num_epoch': 1}\n")).rec == "x"
+
+
+def test_changed_keys_are_those_that_differ_from_the_base(write) -> None:  # type: ignore[no-untyped-def]
+    path = write("config.lr = 0.1\nconfig.cr_fiqa = edict(beta=0.25)\n")
+    assert changed_keys(load_recipe(path, ["network=r18", "ig_fiqa.beta=0.5"])) == [
+        "rec", "network", "num_epoch", "output", "cr_fiqa.beta",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["[]", "norm,norm", "norm,eyes", "[['norm']]", "3"])
+def test_a_list_of_some_names_each_once(write, value: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(
+        RecipeError, match="'on_top.reads' accepts a list of some of 'embedding', 'norm', 'maps'"
+    ):
+        load_recipe(write(), [f"on_top.reads={value}"])

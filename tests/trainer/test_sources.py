@@ -65,7 +65,7 @@ class TestRuns:
         recipe = json.loads(metadata["recipe"])
         assert recipe["network"] == "tiny"
         assert recipe["ig_fiqa"]["loss_weight"] == 10.0
-        assert not {"output", "rec", "plugins", "notes"} & set(recipe)
+        assert not {"output", "rec", "backbone_weights", "plugins", "notes"} & set(recipe)
         assert not any(key.startswith("wandb") for key in recipe)
         assert str(a_run.parents[1]) not in metadata["recipe"]
 
@@ -105,6 +105,7 @@ class TestRuns:
             (lambda run: (run / "recipe.json").write_bytes(b"\xff\xfe\x00"), "is not what a run writes"),
             (lambda run: (run / "recipe.json").write_text('{"recipe": {"network": 3}}'), "KeyError"),
             (lambda run: set_recipe(run, network=3), "'network' must be a text, got 3"),
+            (lambda run: set_recipe(run, network=None), "'network' must be a text, got None"),
             (lambda run: set_recipe(run, embedding_size=-1), "'embedding_size' must be an integer >= 1"),
             (lambda run: set_recipe(run, plugins="os"), "'plugins' must be a list of modules"),
             (lambda run: set_recipe(run, embedding_size=10**14), "cannot be built"),
@@ -232,7 +233,7 @@ class TestCheckpoints:
     @pytest.mark.parametrize("prefix", ["regressor", "qs"])
     def test_a_head_is_no_source(self, tmp_path: Path, prefix: str) -> None:
         path = save(tmp_path / "quality_head.pt", head_state(prefix))
-        with pytest.raises(SourceError, match="a quality head without a backbone: pass it as --quality-head"):
+        with pytest.raises(SourceError, match="a quality head without a backbone: name a file"):
             open_source(path)
 
     def test_code_in_a_file_is_not_run(self, tmp_path: Path) -> None:

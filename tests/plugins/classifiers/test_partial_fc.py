@@ -201,3 +201,15 @@ def test_a_sample_rate_outside_the_unit_interval_is_refused(rate: float) -> None
 def test_shapes_that_do_not_fit_are_refused(shape: tuple[int, ...], count: int) -> None:
     with pytest.raises(ValueError, match="embeddings"):
         classifier(3, 4)(torch.ones(shape, dtype=torch.float64), torch.arange(count))
+
+
+def test_prototypes_start_from_means_at_unit_length() -> None:
+    module = classifier(5, 3)
+    before = module.weight.detach().clone()
+    means = torch.tensor([[0.3, 0.0, -0.4], [0.0, 0.0, 0.0], [0.0, 1e-3, 0.0]], dtype=torch.float64)
+    module.start_from(torch.tensor([4, 1, 0]), means)
+    expected = before.clone()
+    expected[4] = torch.tensor([0.6, 0.0, -0.8])
+    expected[0] = torch.tensor([0.0, 1.0, 0.0])  # class 1 has no direction, 2 and 3 have no images
+    torch.testing.assert_close(module.weight.detach(), expected)
+    assert module.weight.requires_grad
