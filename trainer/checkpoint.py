@@ -59,7 +59,11 @@ def load_checkpoint(path: Path, parts: dict[str, Any]) -> Position:
             part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} does not fit this recipe ({name}): {error}") from error
-    _restore_random_state(state["random"])
+    try:
+        _restore_random_state(state["random"])
+    except (RuntimeError, TypeError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} holds no random state that torch accepts: {reason}") from error
     return Position(state["epoch"], state["step"], state["global_step"])
 
 

@@ -98,6 +98,15 @@ def test_damaged_files_give_one_clear_error(
         load_checkpoint(path, {"state_dict_backbone": nn.Linear(3, 2)})
 
 
+@pytest.mark.parametrize("random", [{"cpu": torch.zeros(3, dtype=torch.uint8), "cuda": []}, {}, 3])
+def test_a_random_state_of_something_else(tmp_path: Path, random: object) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, Position(), {})
+    save_atomically(load_safely(path) | {"random": random}, path)
+    with pytest.raises(CheckpointError, match="holds no random state that torch accepts"):
+        load_checkpoint(path, {})
+
+
 def test_a_failed_write_keeps_the_old_file(saved: Path) -> None:
     before = saved.read_bytes()
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):

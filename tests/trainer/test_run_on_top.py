@@ -238,11 +238,15 @@ train.main({command!r})
 
     def test_ctrl_c_is_one_line_and_the_run_goes_on(
         self,
+        request: pytest.FixtureRequest,
         start: Start,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
+        # A shell that starts the tests in the background leaves SIGINT ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
         compute = Features.__call__
 
         def interrupted(self: Features, images: Any) -> Any:
