@@ -41,6 +41,7 @@ from trainer.on_top import Lessons, class_means  # noqa: E402
 
 DAMAGE = ("on_top.replicas", *(f"ig_fiqa.{key}" for key in DAMAGE_KEYS))
 EMBEDDING, WITH_NORM = "on_top.reads=embedding", "on_top.reads=embedding,norm"
+STRONGER = ("ig_fiqa.rescale=0.1,1.0", "ig_fiqa.jitter=0.2,1.8", "ig_fiqa.erase_area=0.02,0.5")
 ROWS: dict[str, tuple[str, ...]] = {
     "recipe": (),
     "paper": (EMBEDDING,),
@@ -57,11 +58,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "2 replicas": ("on_top.replicas=2",),
     "8 replicas": ("on_top.replicas=8",),
     "degradations with p = 0.5": ("ig_fiqa.degradation_p=0.5",),
-    "stronger degradations": (
-        "ig_fiqa.rescale=0.1,1.0",
-        "ig_fiqa.jitter=0.2,1.8",
-        "ig_fiqa.erase_area=0.02,0.5",
-    ),
+    "stronger degradations": STRONGER,
+    "stronger degradations, weight decay 1": (*STRONGER, "weight_decay=1"),
+    "stronger and further kinds, weight decay 1": (*STRONGER, "ig_fiqa.further_p=0.1", "weight_decay=1"),
     "further kinds": ("ig_fiqa.further_p=0.15",),
     "further kinds, R reads embedding, norm": ("ig_fiqa.further_p=0.15", WITH_NORM),
     "beta 0.05": ("ig_fiqa.beta=0.05",),

@@ -13,4 +13,4 @@ config.optimizer = "adamw"
 config.lr = 1e-3
 config.weight_decay = 1e-2
 config.warmup_epoch = 1
-config.frequent = 50
+config.frequent = 200

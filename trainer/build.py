@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from easydict import EasyDict
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 import plugins.classifiers
 import plugins.datasets
@@ -206,6 +207,21 @@ def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.op
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
+def build_lr_schedule(
+    config: EasyDict, optimizer: torch.optim.Optimizer, steps_per_epoch: int
+) -> LRScheduler:
+    """The recipe's schedule, to be stepped once per optimiser step."""
+    return build_schedule(
+        optimizer,
+        kind=config.lr_schedule,
+        steps_per_epoch=steps_per_epoch,
+        num_epoch=config.num_epoch,
+        warmup_epoch=config.warmup_epoch,
+        decay_epochs=config.lr_decay_epochs,
+        decay=config.lr_decay,
+    )
+
+
 def build_writers(config: EasyDict, output: Path) -> list[Writer]:
     writers: list[Writer] = [TensorBoardWriter(output / "tensorboard")]
     if config.using_wandb:
@@ -278,15 +294,7 @@ def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.dev
         device=device,
     )
     optimizer = build_optimizer(config, modules)
-    schedule = build_schedule(
-        optimizer,
-        kind=config.lr_schedule,
-        steps_per_epoch=loader.batches_per_epoch // config.gradient_acc,
-        num_epoch=config.num_epoch,
-        warmup_epoch=config.warmup_epoch,
-        decay_epochs=config.lr_decay_epochs,
-        decay=config.lr_decay,
-    )
+    schedule = build_lr_schedule(config, optimizer, loader.batches_per_epoch // config.gradient_acc)
     return Trainer(
         backbone=backbone,
         classifier=classifier,

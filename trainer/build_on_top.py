@@ -23,7 +23,6 @@ from trainer.log import LOGGER
 from trainer.on_top import Lessons
 from trainer.recipe import changed_keys
 from trainer.replicas import Replicas, choose_identities
-from trainer.schedule import build_schedule
 
 HELD_OUT = "held_out"
 _MAX_PAIRS = 2_000_000
@@ -168,13 +167,4 @@ def build_optimiser(
     config: EasyDict, regressor: FeatureRegressor, steps_per_epoch: int
 ) -> tuple[Optimizer, LRScheduler]:
     optimizer = build.build_optimizer(config, {"quality_head": regressor})
-    schedule = build_schedule(
-        optimizer,
-        kind=config.lr_schedule,
-        steps_per_epoch=steps_per_epoch,
-        num_epoch=config.num_epoch,
-        warmup_epoch=config.warmup_epoch,
-        decay_epochs=config.lr_decay_epochs,
-        decay=config.lr_decay,
-    )
-    return optimizer, schedule
+    return optimizer, build.build_lr_schedule(config, optimizer, steps_per_epoch)
