@@ -86,17 +86,18 @@ class _OwnCosines(torch.autograd.Function):
         here = ((own >= 0) & (own < len(prototypes)))[:, None]
         rows = own.where(here.squeeze(1), 0)
         part = at_least_float32(prototypes[rows])
-        scaled = here * inverse_lengths(part)[:, None]
-        cosines = ((x * part).sum(dim=1, keepdim=True) * scaled).clamp_(-1, 1)
-        ctx.save_for_backward(x, part * scaled, scaled, cosines, rows)
+        inverse = here * inverse_lengths(part)[:, None]
+        unit_part = part * inverse
+        cosines = (x * unit_part).sum(dim=1, keepdim=True).clamp_(-1, 1)
+        ctx.save_for_backward(x, unit_part, inverse, cosines, rows)
         return cosines.squeeze(1), prototypes
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_cosines: Tensor, by_prototypes: Tensor) -> tuple[Tensor | None, ...]:
-        x, unit_part, scaled, cosines, rows = ctx.saved_tensors
+        x, unit_part, inverse, cosines, rows = ctx.saved_tensors
         by_cosines = by_cosines[:, None]
-        by_part = by_cosines * scaled * (x - cosines * unit_part)
+        by_part = by_cosines * inverse * (x - cosines * unit_part)
         # In place, as nothing else holds this gradient: it was made for here by other_classes.
         by_prototypes.index_add_(0, rows, by_part.to(by_prototypes.dtype))
         return by_cosines * unit_part, by_prototypes, None
@@ -132,6 +133,7 @@ class _OtherClasses(torch.autograd.Function):
         x, prototypes, own, classes, total = ctx.saved_tensors
         by_x = torch.zeros_like(x)
         by_prototypes = torch.empty_like(prototypes) if classes is None else torch.zeros_like(prototypes)
+        # What is the same for a whole sample, s g_i, is left to the small matrices [B, D].
         factor = ctx.scale * by_total
         scaled_x = factor[:, None] * x
         with torch.autocast(x.device.type, enabled=False):

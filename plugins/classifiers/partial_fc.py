@@ -37,7 +37,7 @@ class _Seen(NamedTuple):
             self.weight_version == weight._version
             and (embeddings.dtype, embeddings.device) == (known.dtype, known.device)
             and torch.equal(embeddings, known)
-            and torch.equal(labels.to(self.labels), self.labels)
+            and torch.equal(labels, self.labels)
         )
 
 
@@ -111,7 +111,7 @@ class PartialFC(nn.Module):
         others = other_classes(
             unit, weight, own, scale=self.scale, negatives=self._negatives(output.negatives), classes=classes
         )
-        if classes is None:
+        if classes is None and len(self.weight) > 1:
             self._seen = _Seen.of(self.weight, embeddings, labels, target.detach(), others.nearest)
         loss = -F.logsigmoid(self.scale * output.target - others.log_sum_exp).mean()
         return loss if output.regulariser is None else loss + output.regulariser
@@ -121,6 +121,7 @@ class PartialFC(nn.Module):
 
         The loss of the same batch has found them on its way: asked after it, they cost nothing.
         """
+        labels = checked_labels(labels, len(self.weight))
         if self._seen is not None and self._seen.answers(self.weight, embeddings, labels):
             return self._seen.similarities
         return class_center_similarities(embeddings, self.weight, labels)

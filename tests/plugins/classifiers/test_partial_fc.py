@@ -217,6 +217,17 @@ def test_similarities_of_anything_else_are_not_those_just_seen(
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
+def test_a_loss_seen_before_does_not_lift_the_checks_of_the_similarities() -> None:
+    embeddings, labels = problem(6, 40, 5)
+    module, lonely = classifier(40, 5), classifier(1, 5)
+    module(embeddings, labels)
+    with pytest.raises(ValueError, match="integers"):
+        module.class_center_similarities(embeddings, labels.double())
+    lonely(embeddings, labels * 0)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        lonely.class_center_similarities(embeddings, labels * 0)
+
+
 def test_a_softmax_over_some_classes_does_not_pass_for_one_over_all() -> None:
     embeddings, labels = problem(6, 40, 5)
     module = classifier(40, 5, sample_rate=0.05)
