@@ -12,8 +12,8 @@ Forward and backward, in float32, of
 
 Times come from rounds in which the three take turns; printed are the median and quartiles of the times and of
 the ratios within a round. The peak memory of each is that of a process of its own (`ru_maxrss`), less what
-the process took before its first step at this size and less the gradient of W. --growth lists the numbers of
-classes at which ours are measured next. The exit status is 1 if a goal is missed.
+the process took before its first step at this size, W included, and less the gradient of W. Ours are
+measured alone at the numbers of classes of --growth too. The exit status is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from plugins.quality_heads.cr_fiqa import CRFIQAHead  # noqa: E402
 
 SCALE, MARGIN, BETA, LOSS_WEIGHT = 64.0, 0.5, 0.5, 10.0
 GOALS = {"cr_fiqa": (0.7, 0.5), "ig_fiqa": (0.5, 0.5)}  # time and peak memory over the reference's
-WARM_UP_CLASSES = 1000
+WARM_UP_CLASSES, STEPS_ALONE = 1000, 5
 Step = Callable[[PartialFC, QualityHead, Tensor, Tensor], Tensor]
 
 
@@ -108,14 +108,14 @@ def measure_alone(options: argparse.Namespace) -> None:
     Problem(WARM_UP_CLASSES, options.size, options.images).step(options.alone)
     problem = Problem(options.classes, options.size, options.images)
     before = peak_bytes() + problem.classifier.weight.nbytes  # the gradient's
-    seconds = [problem.step(options.alone)[1] for _ in range(options.rounds)]
+    seconds = [problem.step(options.alone)[1] for _ in range(STEPS_ALONE)]
     print(json.dumps({"peak": peak_bytes() - before, "seconds": seconds}))
 
 
 def alone(name: str, classes: int, options: argparse.Namespace) -> tuple[float, list[float]]:
     """(peak in MiB, seconds of each step) of a contender."""
     command = [sys.executable, __file__, "--alone", name, "--classes", str(classes)]
-    for key in ("size", "images", "rounds", "threads"):
+    for key in ("size", "images", "threads"):
         command += [f"--{key}", str(getattr(options, key))]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads(output)
@@ -146,9 +146,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--classes", type=int, default=85_742, help="C (default: MS1M-V2's %(default)s)")
     parser.add_argument("--size", type=int, default=512, help="D (%(default)s)")
     parser.add_argument("--images", type=int, default=256, help="of a step (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed steps of each contender (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="steps of each contender (%(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="of torch (%(default)s)")
-    parser.add_argument("--growth", type=int, nargs="*", default=[10_572, 85_742, 300_000, 1_000_000])
+    parser.add_argument(
+        "--growth",
+        type=int,
+        nargs="*",
+        default=[10_572, 85_742, 300_000, 1_000_000],
+        help="numbers of classes (%(default)s)",
+    )
     parser.add_argument("--alone", choices=CONTENDERS, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,7 +144,7 @@ class PartialFC(nn.Module):
         """The classes of this step's softmax, None for all, and the labels as positions among them."""
         if self.sample_rate >= 1:
             return None, labels
-        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, range(len(self.weight)), count=1)
+        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, np.arange(len(self.weight)), count=1)
         chosen = torch.from_numpy(draws[:, 0] < self.sample_rate).to(labels.device)
         chosen[labels] = True
         return chosen.nonzero().squeeze(1), (chosen.cumsum(0) - 1)[labels]
