@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
         own_is_here: [B, 1] whether it is in this one.
         prototypes: [K, D], un-normalised.
         inverse_lengths: [K], 1 / |W_j|.
-        cosines: [B, K] in [-1, 1], float32 or wider; new, so they may be changed in place.
+        cosines: [B, K] in [-1, 1], float32 or wider; may be changed in place, and the next chunk does so.
     """
 
     classes: slice | Tensor
@@ -54,6 +54,11 @@ class Chunk(NamedTuple):
         return values.scatter_(1, self.own, kept)
 
 
+def chunk_size(unit_embeddings: Tensor) -> int:
+    """How many classes a chunk has at most."""
+    return max(1, CHUNK_VALUES // max(unit_embeddings.shape))
+
+
 def cosine_chunks(
     unit_embeddings: Tensor, prototypes: Tensor, own: Tensor, classes: Tensor | None = None
 ) -> Iterator[Chunk]:
@@ -69,14 +74,17 @@ def cosine_chunks(
         classes: [K] indices of the prototypes to use; None for all.
     """
     count = len(prototypes) if classes is None else len(classes)
-    size = max(1, CHUNK_VALUES // max(unit_embeddings.shape))
+    size = chunk_size(unit_embeddings)
+    # One buffer for all chunks: allocators do not reliably reuse what the last chunk gave back.
+    buffer = unit_embeddings.new_empty(len(unit_embeddings) * min(size, count))
     for start in range(0, count, size):
         stop = min(start + size, count)
         rows = slice(start, stop) if classes is None else classes[start:stop]
         part = at_least_float32(prototypes[rows])
         inverse = inverse_lengths(part)
         with torch.autocast(part.device.type, enabled=False):
-            cosines = torch.mm(unit_embeddings, part.T).mul_(inverse).clamp_(-1, 1)
+            cosines = buffer[: len(unit_embeddings) * len(part)].view(len(unit_embeddings), len(part))
+            torch.mm(unit_embeddings, part.T, out=cosines).mul_(inverse).clamp_(-1, 1)
         column = own[:, None] - start
         is_here = (column >= 0) & (column < stop - start)
         yield Chunk(rows, column.clamp(0, stop - start - 1), is_here, part, inverse, cosines)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from igfiqa_head.class_chunks import Chunk, at_least_float32, cosine_chunks, inverse_lengths
+from igfiqa_head.class_chunks import Chunk, at_least_float32, chunk_size, cosine_chunks, inverse_lengths
 
 Transform = Callable[[Tensor], Tensor]
 
@@ -136,12 +136,14 @@ class _OtherClasses(torch.autograd.Function):
         # What is the same for a whole sample, s g_i, is left to the small matrices [B, D].
         factor = ctx.scale * by_total
         scaled_x = factor[:, None] * x
+        buffer = x.new_empty(min(chunk_size(x), len(prototypes)), x.shape[1])
         with torch.autocast(x.device.type, enabled=False):
             for chunk in cosine_chunks(x, prototypes, own, classes):
                 share = _share(chunk, total, ctx.scale, ctx.negatives).mul_(chunk.inverse_lengths)
                 by_x.addmm_(share, chunk.prototypes)
                 radial = chunk.cosines.mul_(share).T.mv(factor).mul_(chunk.inverse_lengths)
-                by_part = torch.mm(share.T, scaled_x).addcmul_(chunk.prototypes, radial[:, None], value=-1)
+                by_part = torch.mm(share.T, scaled_x, out=buffer[: len(radial)])
+                by_part.addcmul_(chunk.prototypes, radial[:, None], value=-1)
                 by_prototypes[chunk.classes] = by_part.to(prototypes.dtype)
         return by_x.mul_(factor[:, None]), by_prototypes, None, None, None, None
 
