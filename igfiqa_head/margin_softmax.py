@@ -119,7 +119,7 @@ class _OtherClasses(torch.autograd.Function):
         for chunk in cosine_chunks(x, prototypes, own, classes):
             logits = chunk.cosines if negatives is None else negatives(chunk.cosines)
             nearest.append(chunk.fill_own(chunk.cosines, -torch.inf).amax(dim=1))
-            log_sum_exp.append(chunk.fill_own(logits, -torch.inf).mul_(scale).logsumexp(dim=1))
+            log_sum_exp.append(_log_sum_exp_(chunk.fill_own(logits, -torch.inf).mul_(scale)))
         total = torch.stack(log_sum_exp).logsumexp(dim=0)
         largest = torch.stack(nearest).amax(dim=0)
         ctx.save_for_backward(x, prototypes, own, classes, total)
@@ -136,28 +136,32 @@ class _OtherClasses(torch.autograd.Function):
         # What is the same for a whole sample, s g_i, is left to the small matrices [B, D].
         factor = ctx.scale * by_total
         scaled_x = factor[:, None] * x
-        buffer = x.new_empty(min(chunk_size(x), len(prototypes)), x.shape[1])
+        size = min(chunk_size(x), len(prototypes))
+        for_share, for_part = x.new_empty(size * len(x)), x.new_empty(size, x.shape[1])
         with torch.autocast(x.device.type, enabled=False):
             for chunk in cosine_chunks(x, prototypes, own, classes):
-                share = _share(chunk, total, ctx.scale, ctx.negatives).mul_(chunk.inverse_lengths)
+                share = _share(chunk, total, ctx.scale, ctx.negatives, for_share).mul_(chunk.inverse_lengths)
                 by_x.addmm_(share, chunk.prototypes)
                 radial = chunk.cosines.mul_(share).T.mv(factor).mul_(chunk.inverse_lengths)
-                by_part = torch.mm(share.T, scaled_x, out=buffer[: len(radial)])
+                by_part = torch.mm(share.T, scaled_x, out=for_part[: len(radial)])
                 by_part.addcmul_(chunk.prototypes, radial[:, None], value=-1)
                 by_prototypes[chunk.classes] = by_part.to(prototypes.dtype)
         return by_x.mul_(factor[:, None]), by_prototypes, None, None, None, None
 
 
-def _share(chunk: Chunk, total: Tensor, scale: float, negatives: Transform | None) -> Tensor:
-    """[B, K]: e^(s n(c) - L) n'(c), and 0 for the own class."""
+def _share(chunk: Chunk, total: Tensor, scale: float, negatives: Transform | None, buffer: Tensor) -> Tensor:
+    """[B, K]: e^(s n(c) - L) n'(c), and 0 for the own class; made in ``buffer`` where n is the identity."""
+    out = buffer[: chunk.cosines.numel()].view_as(chunk.cosines)
     if negatives is None:
-        return chunk.fill_own(_exponentials(chunk.cosines, total, scale), 0)
+        return chunk.fill_own(torch.add(-total[:, None], chunk.cosines, alpha=scale, out=out).exp_(), 0)
     with torch.enable_grad():
         cosines = chunk.cosines.detach().requires_grad_()
         logits = negatives(cosines)
-    share = chunk.fill_own(_exponentials(logits.detach(), total, scale), 0)
-    return torch.autograd.grad(logits, cosines, share)[0]
+    torch.add(-total[:, None], logits.detach(), alpha=scale, out=out)
+    return torch.autograd.grad(logits, cosines, chunk.fill_own(out.exp_(), 0))[0]
 
 
-def _exponentials(cosines: Tensor, total: Tensor, scale: float) -> Tensor:
-    return torch.add(-total[:, None], cosines, alpha=scale).exp_()
+def _log_sum_exp_(logits: Tensor) -> Tensor:
+    """[B], over the rows of ``logits``, which it overwrites; torch's own makes a copy."""
+    largest = logits.amax(dim=1, keepdim=True).clamp_min_(torch.finfo(logits.dtype).min)  # never -inf
+    return logits.sub_(largest).exp_().sum(dim=1).log_().add_(largest.squeeze(1))
