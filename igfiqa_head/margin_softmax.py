@@ -8,7 +8,9 @@ with margin t_i, the loss of a sample is
 
 where n is the identity or what a margin makes of the other classes' cosines. t_i takes B numbers and plain
 autograd. L_i is made from chunks of classes, and backward makes each chunk again instead of keeping it: four
-matrix products rather than three, but never a matrix [B, C]. With g_i the derivative of the loss by L_i, that
+matrix products rather than three, but never a matrix [B, C]: beside the gradient of W there are three
+buffers of at most CHUNK_VALUES values (and copies of that size where n or a choice of classes asks for
+them), whatever C is. With g_i the derivative of the loss by L_i, that
 by c_ij, j != y, is G_ij = g_i s e^(s n(c_ij) - L_i) n'(c_ij), and
 
     by x_i:  sum_j G_ij w_j,      by W_j:  (sum_i G_ij x_i - w_j sum_i G_ij c_ij) / |W_j|.
