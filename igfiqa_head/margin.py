@@ -13,7 +13,9 @@ class MarginOutput(NamedTuple):
 
     Attributes:
         target: [B] cosines to the own class with the margin applied.
-        negatives: maps all cosines [B, C] to those used for the other classes; None leaves them.
+        negatives: maps the cosines [B, K] of any K classes to those used for the other classes; None leaves
+            them. Elementwise, not in place, with a derivative; what else it uses, such as a number for each
+            sample, counts as constant. Called for one chunk of classes after the other, also in backward.
         regulariser: scalar that is added to the loss, or None.
     """
 

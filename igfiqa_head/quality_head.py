@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from igfiqa_head.similarity import at_least_float32
+from igfiqa_head.class_chunks import at_least_float32
 from igfiqa_head.sub_batches import Batch, SubBatches
 
 

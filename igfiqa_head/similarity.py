@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """``x``, widened to float32 if narrower: similarity statistics are never kept in half precision."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
+from igfiqa_head.class_chunks import at_least_float32, cosine_chunks
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -63,20 +59,31 @@ def class_center_similarities(
     labels = checked_labels(labels, prototypes.shape[0])
     if labels.shape[0] != embeddings.shape[0]:
         raise ValueError(f"{embeddings.shape[0]} embeddings came with {labels.shape[0]} labels")
-    cosines = cosine_similarities(embeddings, prototypes)
-    own = labels[:, None]
-    ccs = cosines.gather(1, own).squeeze(1)
-    # -inf, not a small number: with all similarities negative any finite mask could win the maximum.
-    nnccs = cosines.scatter_(1, own, -torch.inf).amax(dim=1)
+    return own_and_nearest(F.normalize(at_least_float32(embeddings)), prototypes, labels)
+
+
+@torch.no_grad()
+def own_and_nearest(unit_embeddings: Tensor, prototypes: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """:func:`class_center_similarities` of unit vectors to a part of all prototypes.
+
+    Over all parts, CCS is the sum of the parts' and NNCCS the largest of theirs.
+
+    Args:
+        unit_embeddings: [B, D] of length 1, float32 or wider.
+        prototypes: [C, D], un-normalised.
+        own: [B] row of the own class; outside of the rows where it is missing.
+
+    Returns:
+        The cosine to the own class [B], 0 where it is missing, and the largest one to the others [B], -inf
+        where there are none. Memory does not grow with C.
+    """
+    ccs = torch.zeros_like(unit_embeddings[:, 0])
+    nnccs = torch.full_like(ccs, -torch.inf)
+    for chunk in cosine_chunks(unit_embeddings, prototypes, own):
+        ccs += chunk.own_values(chunk.cosines)
+        # -inf, not a small number: with all similarities negative any finite mask could win the maximum.
+        nnccs = nnccs.maximum(chunk.fill_own(chunk.cosines, -torch.inf).amax(dim=1))
     return ccs, nnccs
-
-
-def cosine_similarities(embeddings: Tensor, prototypes: Tensor) -> Tensor:
-    """Cosines [B, C] between the rows of two matrices, clamped to [-1, 1], in float32 or wider."""
-    with torch.autocast(embeddings.device.type, enabled=False):
-        unit_embeddings = F.normalize(at_least_float32(embeddings))
-        unit_prototypes = F.normalize(at_least_float32(prototypes))
-        return F.linear(unit_embeddings, unit_prototypes).clamp(-1, 1)
 
 
 def certainty_ratio(ccs: Tensor, nnccs: Tensor, eps: float = 1e-9) -> Tensor:

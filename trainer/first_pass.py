@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from igfiqa_head.class_chunks import at_least_float32
 from igfiqa_head.quality_head import Prototypes
-from igfiqa_head.similarity import at_least_float32
 from igfiqa_head.sub_batches import Batch
 
-_CLASSES_AT_ONCE = 256  # their cosines to all of 100,000 prototypes take 100 MB
+_CLASSES_AT_ONCE = 256  # as many as a batch: with more rows, the chunks of prototypes get short
 
 
 class ClassMeans(NamedTuple):

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from igfiqa_head.class_chunks import at_least_float32
 from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.margin import Margin
+from igfiqa_head.margin_softmax import Transform, other_classes, own_cosines
 from igfiqa_head.registry import CLASSIFIERS
-from igfiqa_head.similarity import at_least_float32, checked_labels, class_center_similarities
+from igfiqa_head.similarity import checked_labels, class_center_similarities
 
 NEGATIVE_STREAM = 3  # keeps the sampling of negatives apart from the other draws of the same seed
+
+
+class _Seen(NamedTuple):
+    """What the last loss found out about its batch, and what this depends on."""
+
+    embeddings: Tensor
+    labels: Tensor
+    weight_version: int
+    similarities: tuple[Tensor, Tensor]
+
+    @classmethod
+    def of(cls, weight: Tensor, embeddings: Tensor, labels: Tensor, ccs: Tensor, nnccs: Tensor) -> _Seen:
+        return cls(embeddings.detach().clone(), labels.clone(), weight._version, (ccs, nnccs))
+
+    def answers(self, weight: Tensor, embeddings: Tensor, labels: Tensor) -> bool:
+        """Whether the question is the same: these values, and prototypes that nothing has changed since."""
+        known = self.embeddings
+        return (
+            self.weight_version == weight._version
+            and (embeddings.dtype, embeddings.device) == (known.dtype, known.device)
+            and torch.equal(embeddings, known)
+            and torch.equal(labels, self.labels)
+        )
 
 
 @CLASSIFIERS.register("partial_fc")
@@ -57,6 +85,7 @@ class PartialFC(nn.Module):
         self.sample_rate = sample_rate
         self.interclass_filtering_threshold = interclass_filtering_threshold
         self.seed = seed
+        self._seen: _Seen | None = None
 
     def forward(self, embeddings: Tensor, labels: Tensor, *, step: int = 0) -> Tensor:
         """The mean loss of a batch.
@@ -75,22 +104,27 @@ class PartialFC(nn.Module):
                 f"embeddings must be [{len(labels)}, {self.weight.shape[1]}] to fit labels and prototypes, "
                 f"got shape {tuple(embeddings.shape)}"
             )
-        prototypes, positions = self._sampled(labels, step)
-        embeddings = at_least_float32(embeddings)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            cosines = F.linear(F.normalize(embeddings), F.normalize(prototypes)).clamp(-1, 1)
-        own = positions[:, None]
-        target = cosines.gather(1, own).squeeze(1)
-        output = self.margin(target, embeddings.norm(dim=1), labels)
-        negatives = self._without_conflicts(cosines)
-        if output.negatives is not None:
-            negatives = output.negatives(negatives)
-        logits = negatives.scatter(1, own, output.target[:, None])
-        loss = F.cross_entropy(self.scale * logits, positions)
+        classes, own = self._sampled(labels, step)
+        wide = at_least_float32(embeddings)
+        unit = F.normalize(wide)
+        target, weight = own_cosines(unit, self.weight, labels)
+        output = self.margin(target, wide.norm(dim=1), labels)
+        others = other_classes(
+            unit, weight, own, scale=self.scale, negatives=self._negatives(output.negatives), classes=classes
+        )
+        if classes is None and len(self.weight) > 1:
+            self._seen = _Seen.of(self.weight, embeddings, labels, target.detach(), others.nearest)
+        loss = -F.logsigmoid(self.scale * output.target - others.log_sum_exp).mean()
         return loss if output.regulariser is None else loss + output.regulariser
 
     def class_center_similarities(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """(CCS [B], NNCCS [B]) over all classes, whatever the sample rate, without gradient (Eq. 1)."""
+        """(CCS [B], NNCCS [B]) over all classes, whatever the sample rate, without gradient (Eq. 1).
+
+        The loss of the same batch has found them on its way: asked after it, they cost nothing.
+        """
+        labels = checked_labels(labels, len(self.weight))
+        if self._seen is not None and self._seen.answers(self.weight, embeddings, labels):
+            return self._seen.similarities
         return class_center_similarities(embeddings, self.weight, labels)
 
     @torch.no_grad()
@@ -106,16 +140,23 @@ class PartialFC(nn.Module):
         known = lengths.squeeze(1) > 0
         self.weight[classes[known]] = (means / lengths)[known].to(self.weight.dtype)
 
-    def _sampled(self, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """This step's prototypes and the labels as positions among them."""
+    def _sampled(self, labels: Tensor, step: int) -> tuple[Tensor | None, Tensor]:
+        """The classes of this step's softmax, None for all, and the labels as positions among them."""
         if self.sample_rate >= 1:
-            return self.weight, labels
-        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, range(len(self.weight)), count=1)
+            return None, labels
+        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, np.arange(len(self.weight)), count=1)
         chosen = torch.from_numpy(draws[:, 0] < self.sample_rate).to(labels.device)
         chosen[labels] = True
-        return self.weight[chosen], (chosen.cumsum(0) - 1)[labels]
+        return chosen.nonzero().squeeze(1), (chosen.cumsum(0) - 1)[labels]
 
-    def _without_conflicts(self, cosines: Tensor) -> Tensor:
-        if self.interclass_filtering_threshold <= 0:
-            return cosines
-        return cosines.masked_fill(cosines > self.interclass_filtering_threshold, 0)
+    def _negatives(self, of_margin: Transform | None) -> Transform | None:
+        """What becomes of the cosines to other classes: conflicts count as 0, the margin's part follows."""
+        threshold = self.interclass_filtering_threshold
+        if threshold <= 0:
+            return of_margin
+
+        def without_conflicts(cosines: Tensor) -> Tensor:
+            kept = cosines.masked_fill(cosines > threshold, 0)
+            return kept if of_margin is None else of_margin(kept)
+
+        return without_conflicts

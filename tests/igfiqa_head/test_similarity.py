@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from igfiqa_head import certainty_ratio, class_center_similarities
+from igfiqa_head import certainty_ratio, class_center_similarities, class_chunks
+from igfiqa_head.similarity import own_and_nearest
+from tests.made_tensors import MadeTensors
 from tests.references import method
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.float16: 2e-6, torch.bfloat16: 2e-6}
@@ -39,6 +41,33 @@ def test_similarities_match_the_loops(b: int, c: int, d: int, dtype: torch.dtype
     assert ccs.dtype == nnccs.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     np.testing.assert_allclose(ccs, expected_ccs, rtol=0, atol=TOLERANCE[dtype])
     np.testing.assert_allclose(nnccs, expected_nnccs, rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("classes_in_a_chunk", [1, 2, 19, 20, 21])
+def test_chunks_of_classes_change_nothing(monkeypatch: pytest.MonkeyPatch, classes_in_a_chunk: int) -> None:
+    embeddings, prototypes, labels = random_batch(7, 20, 16)
+    monkeypatch.setattr(class_chunks, "CHUNK_VALUES", 16 * classes_in_a_chunk)
+    ccs, nnccs = class_center_similarities(embeddings, prototypes, labels)
+    expected_ccs, expected_nnccs = oracle(embeddings, prototypes, labels)
+    np.testing.assert_allclose(ccs, expected_ccs, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(nnccs, expected_nnccs, rtol=0, atol=2e-6)
+
+
+def test_memory_does_not_grow_with_the_number_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, prototypes, labels = random_batch(30, 5000, 16)
+    monkeypatch.setattr(class_chunks, "CHUNK_VALUES", 1024)
+    with MadeTensors() as made:
+        class_center_similarities(embeddings, prototypes, labels)
+    assert 512 <= max(made.sizes) <= 1024
+
+
+def test_similarities_to_parts_of_the_prototypes_make_the_whole() -> None:
+    embeddings, prototypes, labels = random_batch(9, 11, 16)
+    unit = torch.nn.functional.normalize(embeddings)
+    parts = [own_and_nearest(unit, prototypes[a:b], labels - a) for a, b in ((0, 4), (4, 5), (5, 11))]
+    ccs, nnccs = (torch.stack(of_parts) for of_parts in zip(*parts, strict=True))
+    expected = class_center_similarities(embeddings, prototypes, labels)
+    torch.testing.assert_close((ccs.sum(dim=0), nnccs.amax(dim=0)), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16])

@@ -13,6 +13,7 @@ from igfiqa_head.margin import Margin, MarginOutput
 from plugins.classifiers.partial_fc import PartialFC
 from plugins.margins.arcface import ArcFace
 from plugins.margins.cosface import CosFace
+from tests.made_tensors import MadeTensors
 from tests.references import method
 
 MARGINS: list[tuple[Margin, Callable[[float], float]]] = [
@@ -103,6 +104,18 @@ def test_interclass_filtering_counts_conflicting_negatives_as_zero() -> None:
     assert module(embeddings, labels).item() != pytest.approx(classifier(6, 3)(embeddings, labels).item())
 
 
+def test_a_step_with_no_other_class_at_all() -> None:
+    embeddings, _ = problem(3, 40, 5)
+    module = classifier(40, 5, sample_rate=0.0)
+    loss = module(embeddings.requires_grad_(), torch.full((3,), 7))
+    loss.backward()
+    assert loss == 0
+    assert embeddings.grad is not None
+    assert module.weight.grad is not None
+    assert not embeddings.grad.any()
+    assert not module.weight.grad.any()
+
+
 def sampled_classes(module: PartialFC, labels: torch.Tensor, step: int) -> list[int]:
     """The classes of a step's softmax: those whose prototype gets a gradient (every softmax share is > 0)."""
     module.zero_grad()
@@ -148,6 +161,79 @@ def test_similarities_see_every_class_whatever_the_rate() -> None:
     got = module.class_center_similarities(embeddings.requires_grad_(), labels)
     expected = class_center_similarities(embeddings, module.weight, labels)
     assert all(torch.equal(a, b) and not a.requires_grad for a, b in zip(got, expected, strict=True))
+
+
+def test_the_similarities_of_the_batch_just_seen_cost_no_product() -> None:
+    embeddings, labels = problem(6, 40, 5)
+    module = classifier(40, 5)
+    expected = module.class_center_similarities(embeddings, labels)
+    module(embeddings.requires_grad_(), labels).backward()
+    with MadeTensors() as made:
+        got = module.class_center_similarities(embeddings.detach(), labels)
+    assert "mm" not in made.operations
+    assert not any(similarity.requires_grad for similarity in got)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+def other_values(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    embeddings[0, 0] += 1
+
+
+def other_labels(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    labels[0] = (labels[0] + 1) % 40
+
+
+def moved_prototypes(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    module(embeddings, labels).backward()
+    torch.optim.SGD(module.parameters(), lr=0.1).step()
+
+
+def loaded_prototypes(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    module.load_state_dict({"weight": torch.randn(40, 5, dtype=torch.float64)})
+
+
+def another_precision(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    embeddings.data = embeddings.data.float()
+    module.float()
+
+
+def fewer(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    embeddings.data, labels.data = embeddings.data[:2], labels.data[:2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [other_values, other_labels, moved_prototypes, loaded_prototypes, another_precision, fewer],
+)
+def test_similarities_of_anything_else_are_not_those_just_seen(
+    change: Callable[[PartialFC, torch.Tensor, torch.Tensor], None],
+) -> None:
+    embeddings, labels = problem(6, 40, 5)
+    module = classifier(40, 5)
+    module(embeddings, labels)
+    change(module, embeddings, labels)
+    got = module.class_center_similarities(embeddings, labels)
+    expected = class_center_similarities(embeddings, module.weight, labels)
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_a_loss_seen_before_does_not_lift_the_checks_of_the_similarities() -> None:
+    embeddings, labels = problem(6, 40, 5)
+    module, lonely = classifier(40, 5), classifier(1, 5)
+    module(embeddings, labels)
+    with pytest.raises(ValueError, match="integers"):
+        module.class_center_similarities(embeddings, labels.double())
+    lonely(embeddings, labels * 0)
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        lonely.class_center_similarities(embeddings, labels * 0)
+
+
+def test_a_softmax_over_some_classes_does_not_pass_for_one_over_all() -> None:
+    embeddings, labels = problem(6, 40, 5)
+    module = classifier(40, 5, sample_rate=0.05)
+    module(embeddings, labels)
+    got = module.class_center_similarities(embeddings, labels)
+    torch.testing.assert_close(got, class_center_similarities(embeddings, module.weight, labels))
 
 
 class Recorder:

@@ -8,7 +8,10 @@ from igfiqa_head import IGFIQAHead, class_center_similarities
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.registry import QUALITY_HEADS
 from igfiqa_head.sub_batches import Batch
+from plugins.classifiers.partial_fc import PartialFC
+from plugins.margins.arcface import ArcFace
 from plugins.quality_heads.cr_fiqa import CRFIQAHead
+from tests.made_tensors import MadeTensors
 from tests.references import method
 
 NUM_CLASSES, SIZE = 6, 8
@@ -130,6 +133,16 @@ def test_cr_fiqa_with_augmentation_degrades_the_images_of_both_losses() -> None:
     reseeded, _ = CRFIQAHead(SIZE, NUM_CLASSES, degradation_p=1.0, seed=1).split(batch)
     assert torch.equal(again.images, clean.images)
     assert not torch.equal(reseeded.images, clean.images)
+
+
+def test_cr_fiqa_takes_its_labels_from_the_products_of_the_loss() -> None:
+    head, classifier = CRFIQAHead(SIZE, NUM_CLASSES), PartialFC(SIZE, NUM_CLASSES, ArcFace())
+    embeddings, labels = embedded()
+    with MadeTensors() as made:
+        classifier(embeddings, labels)
+        of_the_loss = made.operations.count("mm")
+        head(embeddings, labels, classifier, epoch=0)
+    assert made.operations.count("mm") == of_the_loss == 1
 
 
 def test_cr_fiqa_can_stop_at_the_embedding() -> None:
