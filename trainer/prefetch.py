@@ -6,6 +6,7 @@ own, as PyTorch does, would take fresh memory for it: its pages cost as much tim
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -161,6 +162,7 @@ def _as_it_is(result: Any) -> Any:
 def _start_worker(worker: int) -> None:
     """Ctrl-C reaches every process of the terminal; the trainer still needs its workers for the last step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # to go through what the trainer has made takes time, and memory that was shared until then
 
 
 @contextmanager
