@@ -4,7 +4,7 @@
     python benchmarks/data_loading.py --rec /data/faces_emore --images 20000
 
 Everything runs on one core, the loader's worker beside the process that it serves, so a ratio of 0.9 means
-that nine tenths of a core's time decode. The contenders take turns, in an order that changes from round to round:
+that nine tenths of a core's time decode. The contenders take turns, in an order that changes each round:
 
     bare decode        cv2.imdecode of bytes that lie in memory, one after the other, and nothing else
     what must be done  the same in shuffled order, half of the images flipped, each copied to a batch

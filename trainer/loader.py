@@ -52,7 +52,7 @@ class Loader:
     ) -> None:
         self._order = ShardedOrder(len(dataset), batch_size, seed, rank, world_size)
         self._share = share_of(len(dataset), rank, world_size)
-        self._batch_size, self.device = batch_size, device
+        self.dataset, self._batch_size, self.device = dataset, batch_size, device
         self.batches_per_epoch = self._order.steps
         self.batches_of_all = math.ceil(len(self._share) / batch_size)
         self._prefetcher = Prefetcher(dataset, batch_size, seed=seed, num_workers=num_workers)
@@ -69,7 +69,7 @@ class Loader:
 
     def faces(self, epoch: int, first: int = 0) -> Iterator[Faces]:
         """The same as :meth:`batches`, as bytes on the host: what the workers made."""
-        order = self._order  # not self: what the prefetcher reads must not lead back to it, see there
+        order = self._order  # not self, which leads back to the prefetcher
         return self._prefetcher.read(
             Draw(order.batch(epoch, step), epoch) for step in range(first, order.steps)
         )

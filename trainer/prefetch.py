@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -125,12 +126,12 @@ class Prefetcher:
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # else each pass would advance the global one, and resuming not
         )
+        # Garbage collection of a cycle ends the threads that talk to the workers before the workers, which
+        # PyTorch then waits for 5 seconds. So this object may be part of a cycle, but its loader is not.
+        weakref.finalize(self, _let_go, self._loader).atexit = False
 
     def read(self, draws: Iterable[Draw]) -> Iterator[Faces]:
-        """The faces of each draw. It ends what an earlier call has not finished.
-
-        If ``draws`` refers to this object, garbage collection takes both at once, in an order in which
-        PyTorch waits 5 seconds for workers that it can no longer tell to stop.
+        """The faces of each draw, which must not refer to this object. It ends what an earlier call began.
 
         Raises:
             ValueError: an image cannot be read.
@@ -154,6 +155,10 @@ def _share(slots: Tensor) -> None:
         ) from error
 
 
+def _let_go(loader: DataLoader) -> None:
+    """What is wanted is that the reference to the loader ends."""
+
+
 def _as_it_is(result: Any) -> Any:
     """PyTorch's own conversion would make tensors of the small arrays, which take longer to send."""
     return result
@@ -174,7 +179,7 @@ def _errors_of_workers_in_one_line() -> Iterator[None]:
         message = str(error)
         if not message.startswith("Caught "):
             raise
-        # Its frames would keep the workers until they are garbage, see Prefetcher.read.
+        # Its frames refer to the workers and are part of a cycle, see Prefetcher.
         error.__traceback__ = None
         raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from error
     except RuntimeError as error:

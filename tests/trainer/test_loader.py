@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -139,8 +140,10 @@ def test_workers_end_with_their_loader(dataset: Numbered) -> None:
     with suppress(ValueError):
         next(batches)
         list(loader.batches(1))
+    loader.itself = loader  # type: ignore[attr-defined]
     started = time.perf_counter()
     del loader, batches
+    gc.collect()
     assert time.perf_counter() - started < 3  # PyTorch kills them after 5 seconds if they do not hear of it
 
 
