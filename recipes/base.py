@@ -15,6 +15,7 @@ config.num_classes = None  # None: from the data
 config.num_image = None  # None: from the data
 config.val_targets = []  # names of .bin files in rec, without the suffix; "synthetic" for rendered test faces
 config.num_workers = 2  # loader processes
+config.decoded_cache = None  # folder for decoded images, 37 KB each, where decoding takes too long
 config.dali = False  # accepted for arcface_torch's files; our loader is used
 config.dali_aug = False  # likewise
 

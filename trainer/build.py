@@ -27,6 +27,7 @@ from igfiqa_head.registry import (
     load_entry_points,
 )
 from plugins.backbones import get_model
+from trainer.decoded_cache import open_decoded
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
@@ -273,6 +274,14 @@ def build_synthetic_test_faces(config: EasyDict) -> Any:
     )
 
 
+def _decoded(config: EasyDict, dataset: Any) -> Any:
+    """The data set, with its images decoded beforehand where ``decoded_cache`` says so."""
+    if config.decoded_cache is None:
+        return dataset
+    source = f"{_data_set_name(config)} {Path(config.rec).resolve()}"
+    return open_decoded(dataset, Path(config.decoded_cache), source=source, num_workers=config.num_workers)
+
+
 def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.device) -> Trainer:
     """Everything a run needs, on the device, with parameters from the weights or the seed."""
     weights = take_weights(config)
@@ -287,7 +296,7 @@ def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.dev
     if head is not None:
         modules["quality_head"] = head.to(device)
     loader = Loader(
-        dataset,
+        _decoded(config, dataset),
         head.images_drawn(config.batch_size) if head is not None else config.batch_size,
         seed=config.seed,
         num_workers=config.num_workers,

@@ -30,8 +30,8 @@ _MAX_PAIRS = 2_000_000
 _NOT_READ = {
     "embedding_size", "backbone_weights", "dropout", "fp16", "margin_list", "margin_gradient",
     "scale", "classifier", "prototype_init", "sample_rate", "interclass_filtering_threshold", "num_workers",
-    "dali", "dali_aug", "device", "gradient_acc", "clip_grad_norm", "resume", "save_all_states", "verbose",
-    "save_artifacts", "cr_fiqa",
+    "decoded_cache", "dali", "dali_aug", "device", "gradient_acc", "clip_grad_norm", "resume",
+    "save_all_states", "verbose", "save_artifacts", "cr_fiqa",
 }  # fmt: skip
 _READ_OF_BLOCKS = {
     "ig_fiqa": {

@@ -12,8 +12,9 @@ from eval_tools.test_sets.images import LazyImages, RGBImage
 from igfiqa_head.degradations import Degradations
 from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.sub_batches import Batch, degraded
-from trainer.loader import FLIP_STREAM, to_network_input
+from trainer.loader import to_network_input
 from trainer.one_thread import one_thread
+from trainer.prefetch import FLIP_STREAM
 
 
 class Replicas(LazyImages):

@@ -134,6 +134,7 @@ KEYS = {
     "num_image": integer(1).or_none(),
     "val_targets": list_of(text, "a list of names, such as ['lfw', 'cfp_fp']"),
     "num_workers": integer(0),
+    "decoded_cache": text.or_none(),
     "dali": flag,
     "dali_aug": flag,
     "recognizer": Accepts(

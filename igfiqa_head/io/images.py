@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 MAX_PIXELS = 2**26
 """Default limit of :func:`decode_image`: 67 megapixels, 200 MB in RGB. OpenCV's own limit is 2**30 pixels."""
 
+_READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # before OpenCV 4.11: BGR alone
 _NOT_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC lie among the SOFn markers (ITU-T T.81, B.1)
 
 
@@ -36,12 +37,19 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     if encoded.startswith(b"\xff\xd8") and encoded.rfind(b"\xff\xd9") < 0:  # OpenCV 4 makes up missing rows
         raise ValueError(f"the JPEG image ({len(encoded)} bytes) has no end-of-image marker: truncated")
     try:
-        bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+        rgb = _decode_rgb(np.frombuffer(encoded, np.uint8))
     except cv2.error as error:
         raise ValueError(f"the image ({len(encoded)} bytes) cannot be decoded: {error}") from error
-    if bgr is None:
+    if rgb is None:
         raise ValueError(f"the image ({len(encoded)} bytes) cannot be decoded: damaged or truncated")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return rgb
+
+
+def _decode_rgb(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    if _READ_RGB is not None:
+        return cv2.imdecode(encoded, _READ_RGB)  # type: ignore[return-value]
+    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
 def encode_image(rgb: NDArray[np.uint8], extension: str = ".jpg", quality: int = 95) -> bytes:

@@ -30,6 +30,8 @@ EXACT_IN_FLOAT32 = 2**24
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 PART = struct.Struct("<II")
 HEADER = struct.Struct("<IfQQ")
+PART_AND_HEADER = struct.Struct("<II" + "IfQQ")
+FIRST_LABEL = struct.Struct("<f")
 LENGTH_BITS = 29
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
 WHOLE, FIRST, MIDDLE, LAST = range(4)
@@ -100,8 +102,12 @@ class RecordReader:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._words = np.frombuffer(self._bytes, "<u4")
 
-    def _find(self, keys: ArrayLike) -> NDArray[np.int64]:
-        """Offsets of ``keys``."""
+    def offsets_of(self, keys: ArrayLike) -> NDArray[np.int64]:
+        """Where the records of ``keys`` start.
+
+        Raises:
+            ValueError: there is no such key.
+        """
         wanted = np.asarray(keys, np.int64)
         positions = np.minimum(np.searchsorted(self.keys, wanted), len(self.keys) - 1)
         absent = self.keys[positions] != wanted
@@ -116,7 +122,9 @@ class RecordReader:
             ValueError: there is no such key.
             CorruptRecordError: the record is damaged.
         """
-        offset = int(self._find(key))
+        return self._record(int(self.offsets_of(key)))
+
+    def _record(self, offset: int) -> Record:
         payload = self._read_payload(offset)
         if len(payload) < HEADER.size:
             why = f"the record has {len(payload)} bytes, fewer than the {HEADER.size} of its header"
@@ -128,6 +136,29 @@ class RecordReader:
             raise CorruptRecordError(self.rec_path, offset, why)
         labels = np.frombuffer(payload, "<f4", flag, HEADER.size) if flag else np.array([label], np.float32)
         return Record(flag, labels, payload[start:], identifier, identifier2)
+
+    def read_image(self, offset: int) -> tuple[float, bytes]:
+        """(first label, encoded image) of the record at ``offset``, one of ``offsets``.
+
+        Ten times as fast as :meth:`read`, which would cost a tenth of the decoding of a face.
+
+        Raises:
+            CorruptRecordError: the record is damaged.
+        """
+        if offset + PART_AND_HEADER.size <= self._size:
+            magic, length, flag, label, *_ = PART_AND_HEADER.unpack_from(self._bytes, offset)
+            start, end = offset + PART_AND_HEADER.size + 4 * flag, offset + PART.size + length
+            if magic == MAGIC and length <= LENGTH_MASK and start <= end and self._record_ends(end):
+                if flag:
+                    (label,) = FIRST_LABEL.unpack_from(self._bytes, offset + PART_AND_HEADER.size)
+                return label, self._bytes[start:end]
+        record = self._record(offset)  # it is in several parts, or damaged
+        return float(record.labels[0]), record.data
+
+    def _record_ends(self, end: int) -> bool:
+        """Whether another record, or the end of the file, follows byte ``end``."""
+        following = end + -end % 4
+        return following == self._size or self._bytes[following : following + 4] == MAGIC_BYTES
 
     def _read_payload(self, offset: int) -> bytes:
         """Join the parts of the record at ``offset``."""
@@ -171,7 +202,7 @@ class RecordReader:
             ValueError: a key is absent.
             CorruptRecordError: a record is damaged, or a label is no integer in [0, 2**24).
         """
-        offsets = self._find(keys)
+        offsets = self.offsets_of(keys)
         labels = np.empty(len(keys), np.int64)
         for start in range(0, len(keys), _CHUNK):
             chunk = slice(start, start + _CHUNK)
@@ -207,7 +238,7 @@ class RecordReader:
         if 0 <= value < EXACT_IN_FLOAT32 and value == int(value):
             return int(value)
         why = f"the label of key {key} is {value}, expected an integer in [0, {EXACT_IN_FLOAT32})"
-        raise CorruptRecordError(self.rec_path, int(self._find(key)), why)
+        raise CorruptRecordError(self.rec_path, int(self.offsets_of(key)), why)
 
     def image_keys(self) -> NDArray[np.int64]:
         """Keys of the images, int64 [N]: 1 .. a-1 if record 0 holds a range [a, b), else every key.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import os
 from collections.abc import Callable, Iterator
@@ -65,6 +66,15 @@ class ImageFolderDataset:
             raise ValueError(f"{path}: {error}") from error
         check_square(image, self.image_size, path)
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes if a file does: a digest of their names, sizes and times of modification."""
+        digest = hashlib.sha256(str(self.image_size).encode())
+        for path in self.paths:
+            file = os.stat(path)
+            digest.update(f"{os.path.relpath(path, self.root)}\0{file.st_size}@{file.st_mtime_ns}\0".encode())
+        return digest.hexdigest()
 
     @property
     def num_classes(self) -> int:

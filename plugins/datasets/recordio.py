@@ -43,9 +43,11 @@ class RecordIODataset:
         self.root = Path(root)
         self.transform = transform
         self.image_size = image_size
+        self._shape = (image_size, image_size)
         _check_files(self.root)
         self.reader = RecordReader(self.root / "train.rec", self.root / "train.idx")
         self._keys = self.reader.image_keys()
+        self._offsets = self.reader.offsets_of(self._keys)
         self._property = self.root / "property"
         self._announced = _read_num_classes(self._property) if self._property.is_file() else None
 
@@ -53,16 +55,26 @@ class RecordIODataset:
         return len(self._keys)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        key = int(self._keys[operator.index(index)])
-        record = self.reader.read(key)
-        label = self.reader.class_label(key, float(record.labels[0]))
+        index = operator.index(index)
+        offset = self._offsets.item(index)
+        value, encoded = self.reader.read_image(offset)
+        label = self.reader.class_label(self._keys.item(index), value)
         try:
-            image = decode_image(record.data)
+            image = decode_image(encoded)
         except ValueError as error:
-            offset = int(self.reader.offsets[np.searchsorted(self.reader.keys, key)])
-            raise CorruptRecordError(self.reader.rec_path, offset, f"key {key}: {error}") from error
-        check_square(image, self.image_size, f"{self.reader.rec_path}: the image of key {key}")
+            raise CorruptRecordError(self.reader.rec_path, offset, f"{self._name(index)}: {error}") from error
+        if image.shape[:2] != self._shape:
+            check_square(image, self.image_size, f"{self.reader.rec_path}: the image of {self._name(index)}")
         return (image if self.transform is None else self.transform(image)), label
+
+    def _name(self, index: int) -> str:
+        return f"key {self._keys[index]}"
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes if the files do: their sizes and times of modification."""
+        files = (os.stat(path) for path in (self.reader.rec_path, self.reader.idx_path))
+        return f"{self.image_size} " + " ".join(f"{file.st_size}@{file.st_mtime_ns}" for file in files)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:

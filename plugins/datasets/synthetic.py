@@ -79,6 +79,12 @@ class SyntheticFaces:
         self._images: ImageArray | None = None
 
     @property
+    def fingerprint(self) -> str:
+        """Changes if the images do: what they are rendered from."""
+        counts = f"{self.num_identities} x {self.images_per_identity}"
+        return f"{self.split} {counts} {self.low_variance_share} {self.clean_share} {self.seed}"
+
+    @property
     def num_classes(self) -> int:
         """Number of identities."""
         return self.num_identities

@@ -56,6 +56,13 @@ def test_jpeg_fill_bytes_are_skipped() -> None:
     assert image_size(content[:2] + b"\xff\xff" + content[2:]) == (20, 31)
 
 
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_older_opencv_gives_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = decode_image(ENCODINGS[name])
+    monkeypatch.setattr("igfiqa_head.io.images._READ_RGB", None)
+    np.testing.assert_array_equal(decode_image(ENCODINGS[name]), expected)
+
+
 def test_png_round_trip_is_exact_and_rgb() -> None:
     rgb = picture()
     content = encode_image(rgb, ".png")

@@ -70,6 +70,7 @@ def test_writer_and_reader_agree_with_the_reference(
         assert record.flag == (len(label) if isinstance(label, tuple) else 0)
         np.testing.assert_array_equal(record.labels, np.atleast_1d(np.float32(label)))
         assert (record.id, record.id2) == (key, 0)
+        assert reader.read_image(reader.offsets_of(key).item()) == (record.labels[0], data)
 
 
 def test_a_payload_of_magic_numbers_only(tmp_path: Path) -> None:
@@ -239,6 +240,8 @@ class TestDamage:
             reader.read(0)
         assert caught.value.path == tmp_path / "train.rec"
         assert caught.value.offset is not None
+        with pytest.raises(CorruptRecordError, match=message):
+            reader.read_image(0)
         if "another one" not in message:
             with pytest.raises(CorruptRecordError, match=message):
                 reader.read_labels(reader.keys)

@@ -98,9 +98,9 @@ def test_class_means_start_at_a_much_lower_loss(finetune: Recipe) -> None:
 def test_v_starts_at_one_minus_ccs_of_all_images(finetune: Recipe) -> None:
     trainer = make(finetune())
     trainer.first_pass()
-    faces = [trainer.loader._dataset[i] for i in range(165)]
-    embeddings, _ = embed(trainer.backbone, None, [face for face, _, _ in faces], CPU)
-    labels = torch.tensor([label for _, label, _ in faces])
+    faces = [trainer.loader.dataset[i] for i in range(165)]
+    embeddings, _ = embed(trainer.backbone, None, [face for face, _ in faces], CPU)
+    labels = torch.tensor([label for _, label in faces])
     ccs, _ = trainer.classifier.class_center_similarities(torch.from_numpy(embeddings[:, 0]), labels)  # type: ignore[operator]
     expected = torch.stack([1 - ccs[labels == c].mean() for c in range(15)])
     head = trainer.quality_head

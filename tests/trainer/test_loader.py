@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+from igfiqa_head.sub_batches import Batch, halves
 from trainer.loader import Loader, to_network_input
 
 CPU = torch.device("cpu")
@@ -23,8 +32,28 @@ class Numbered:
         return image, index % 3
 
 
-def make(batch_size: int = 4, num_workers: int = 0, seed: int = 5) -> Loader:
-    return Loader(Numbered(), batch_size, seed=seed, num_workers=num_workers, device=CPU)
+class Damaged(Numbered):
+    """Image 7 is not as it should be."""
+
+    def __init__(self, damage: Exception | np.ndarray) -> None:
+        self.damage = damage
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        if index != 7:
+            return super().__getitem__(index)
+        if isinstance(self.damage, Exception):
+            raise self.damage
+        return self.damage, 0
+
+
+def make(batch_size: int = 4, num_workers: int = 0, seed: int = 5, **ranks: int) -> Loader:
+    return Loader(Numbered(), batch_size, seed=seed, num_workers=num_workers, device=CPU, **ranks)
+
+
+def assert_equal(got: Batch, expected: Batch) -> None:
+    for name in ("images", "labels", "indices"):
+        assert torch.equal(getattr(got, name), getattr(expected, name))
+    assert got.epoch == expected.epoch
 
 
 def test_an_epoch_covers_every_image_once() -> None:
@@ -60,8 +89,7 @@ def test_going_on_in_the_middle_equals_the_rest_of_the_epoch() -> None:
     rest = list(make().batches(3, first=2))
     assert len(rest) == 3
     for expected, got in zip(whole[2:], rest, strict=True):
-        assert torch.equal(expected.images, got.images)
-        assert torch.equal(expected.labels, got.labels)
+        assert_equal(got, expected)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -75,11 +103,72 @@ def test_every_image_once_upright_and_in_order(num_workers: int) -> None:
     assert all((batch.images[..., 0] == 1).all() for batch in batches)
 
 
-def test_workers_change_nothing() -> None:
-    alone, loader = make(), make(num_workers=2)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_workers_change_nothing(num_workers: int) -> None:
+    alone, loader = make(), make(num_workers=num_workers)
+    for epoch, first in ((0, 0), (1, 3)):
+        for expected, got in zip(alone.batches(epoch, first), loader.batches(epoch, first), strict=True):
+            assert_equal(got, expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_pass_may_be_left_for_another(num_workers: int) -> None:
+    loader = make(2, num_workers)
+    left = [loader.batches(0), loader.every_image(), loader.batches(1)]
+    for batches in left:
+        next(batches)
+        next(batches)
+    for expected, got in zip(make(2).batches(2), loader.batches(2), strict=True):
+        assert_equal(got, expected)
+
+
+def test_bytes_stay_until_the_next_are_asked_for() -> None:
+    loader = make(2, num_workers=2)
     for epoch in (0, 1):
-        for expected, got in zip(alone.batches(epoch), loader.batches(epoch), strict=True):
-            assert torch.equal(expected.images, got.images)
+        for faces in loader.faces(epoch):
+            before = faces.images.clone()
+            time.sleep(0.01)  # the workers are ahead by now
+            assert torch.equal(faces.images, before)
+            assert (faces.images[:, 0, 2, 0] == faces.indices).all()
+
+
+@pytest.mark.parametrize("dataset", [Numbered(), Damaged(np.zeros(3, np.uint8))])
+def test_workers_end_with_their_loader(dataset: Numbered) -> None:
+    loader = Loader(dataset, 11, seed=5, num_workers=1, device=CPU)
+    batches = loader.batches(0)
+    with suppress(ValueError):
+        next(batches)
+        list(loader.batches(1))
+    loader.itself = loader  # type: ignore[attr-defined]
+    started = time.perf_counter()
+    del loader, batches
+    gc.collect()
+    assert time.perf_counter() - started < 3  # PyTorch kills them after 5 seconds if they do not hear of it
+
+
+class TestRanks:
+    """Two ranks share the steps of one that draws as much."""
+
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_they_see_together_what_one_sees(self, first: int) -> None:
+        ranks = [make(4, rank=rank, world_size=2) for rank in range(2)]
+        alone = make(8)
+        assert {loader.batches_per_epoch for loader in (*ranks, alone)} == {2}
+        steps = zip(*(loader.batches(1, first) for loader in ranks), strict=True)
+        for expected, shares in zip(alone.batches(1, first), steps, strict=True):
+            of_ranks = [halves(share) for share in shares]
+            for name in ("clean", "quality"):
+                parts = [getattr(split, name) for split in of_ranks]
+                together = Batch(*(torch.cat([part[i] for part in parts]) for i in range(3)), epoch=1)
+                assert_equal(together, getattr(halves(expected), name))
+
+    def test_every_image_is_divided_among_them(self) -> None:
+        shares = [list(make(4, rank=rank, world_size=3).every_image()) for rank in range(3)]
+        assert [len(share) for share in shares] == [
+            make(4, rank=rank, world_size=3).batches_of_all for rank in range(3)
+        ]
+        assert torch.cat([batch.indices for share in shares for batch in share]).tolist() == list(range(22))
 
 
 def test_flips_hit_half_of_the_images_and_follow_the_image_not_the_batch() -> None:
@@ -115,15 +204,32 @@ def test_network_input_range_and_layout() -> None:
     torch.testing.assert_close(pixels[0, :, 0, 1], torch.tensor([1.0, -1.0, 51 / 127.5 - 1]))
 
 
-class Damaged(Numbered):
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (ValueError("train.rec: byte 4096: no image"), r"train\.rec: byte 4096: no image\Z"),
+        (PermissionError(13, "Permission denied", "7.jpg"), r"image 7 cannot be read: .*Permission denied"),
+        (np.zeros((4, 5, 3), np.uint8), r"image 7 is uint8 \[4, 5, 3\], the first one uint8 \[4, 6, 3\]"),
+        (np.zeros((4, 6, 3), np.float32), "image 7 is float32"),
+    ],
+)
+def test_an_unreadable_image_gives_one_line(damage: Any, message: str, num_workers: int) -> None:
+    loader = Loader(Damaged(damage), 4, seed=0, num_workers=num_workers, device=CPU)
+    with pytest.raises(ValueError, match=rf"^{message}.*\Z"):  # one line
+        list(loader.batches(0)) + list(loader.batches(1))
+
+
+class Deadly(Numbered):
+    """Takes the process that reads image 7 with it."""
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         if index == 7:
-            raise ValueError("train.rec: byte 4096: no image")
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_unreadable_image_gives_one_line(num_workers: int) -> None:
-    loader = Loader(Damaged(), 4, seed=0, num_workers=num_workers, device=CPU)
-    with pytest.raises(ValueError, match=r"^train\.rec: byte 4096: no image$"):
-        list(loader.batches(0)) + list(loader.batches(1))
+def test_a_dead_worker_ends_the_run() -> None:
+    loader = Loader(Deadly(), 11, seed=0, num_workers=1, device=CPU)
+    with pytest.raises(ChildProcessError, match="process that loads images died .*Lower num_workers"):
+        list(islice(loader.batches(0), 2))

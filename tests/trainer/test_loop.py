@@ -256,7 +256,7 @@ def test_low_variance_classes_lose_their_weight_in_training(tiny_recipe: Recipe)
     trainer = make(config)
     trainer.fit()
     weights = trainer.quality_head.class_weights()  # type: ignore[union-attr]
-    planted = trainer.loader._loader.dataset.dataset.low_variance_ids
+    planted = trainer.loader.dataset.low_variance_ids
     is_planted = torch.zeros(20, dtype=torch.bool)
     is_planted[list(planted)] = True
     assert weights[is_planted].mean() < weights[~is_planted].mean() - 0.3
