@@ -25,8 +25,8 @@ from igfiqa_head.quality_head import QualityHead  # noqa: E402
 from plugins.datasets.faces.capture import KINDS, strength  # noqa: E402
 from plugins.datasets.synthetic import SyntheticFaces  # noqa: E402
 from trainer import build  # noqa: E402
-from trainer.checkpoint import load_safely  # noqa: E402
 from trainer.evaluation import embed  # noqa: E402
+from trainer.torch_files import load_safely  # noqa: E402
 
 SEVERITIES = (0.2, 0.4, 0.6, 0.8, 1.0)
 NUM_FACES = 100

@@ -16,6 +16,7 @@ from igfiqa_head.quality_head import (
     quality_regression_loss,
     similarity_statistics,
 )
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.similarity import certainty_ratio
 from igfiqa_head.sub_batches import Batch, SubBatches, degraded, halves
 from igfiqa_head.variance import IntraClassVariance, momentum_at
@@ -41,12 +42,15 @@ class IGFIQAHead(QualityHead):
         quality_bn: "shared" (both passes update running statistics) or "clean" (only the clean pass does).
         degradation_p, rescale, jitter, erase_area, erase_aspect, further_p: see :class:`Degradations`.
         seed: of the degradations.
+        ranks: the processes over which the images and v are spread.
 
     Raises:
         ValueError: a setting outside its range.
 
     Source: https://arxiv.org/abs/2403.08256.
     """
+
+    class_sharded = ("variance.variance", "variance.seen")
 
     def __init__(
         self,
@@ -71,8 +75,9 @@ class IGFIQAHead(QualityHead):
         erase_aspect: Range = Degradations.erase_aspect,
         further_p: float = Degradations.further_p,
         seed: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(embedding_size, num_classes)
+        super().__init__(embedding_size, num_classes, ranks=ranks)
         check_choice("variance_init", variance_init, ("ones", "seen", "first_pass"))
         check_choice("sub_batch", sub_batch, ("split", "mirror"))
         check_choice("quality_bn", quality_bn, ("shared", "clean"))
@@ -97,7 +102,14 @@ class IGFIQAHead(QualityHead):
         self.quality_bn = quality_bn
         self.seed = seed
         self.degradations = Degradations(degradation_p, rescale, jitter, erase_area, erase_aspect, further_p)
-        self.variance = IntraClassVariance(num_classes, only_seen=variance_init == "seen")
+        held = ranks.classes(num_classes)
+        self.variance = IntraClassVariance(
+            num_classes,
+            class_start=held.start,
+            num_local=len(held),
+            group=ranks.group,
+            only_seen=variance_init == "seen",
+        )
 
     def images_drawn(self, batch_size: int) -> int:
         if batch_size < 2 or batch_size % 2:
@@ -131,8 +143,11 @@ class IGFIQAHead(QualityHead):
         ccs, nnccs = classifier.class_center_similarities(embeddings.detach(), labels)
         certainty = certainty_ratio(ccs, nnccs)
         momentum = self.momentum(epoch)
-        self.variance.update(labels, ccs, momentum)
-        weights = self.variance.weights(labels) if self.variance_weights else torch.ones_like(ccs)
+        all_labels = self.ranks.gather(labels)
+        self.variance.update(all_labels, self.ranks.gather(ccs), momentum)
+        weights = torch.ones_like(ccs)
+        if self.variance_weights:
+            weights = self.ranks.own_rows(self.variance.weights(all_labels))
         predicted = self.regressor(embeddings.detach() if self.detach_backbone else embeddings)
         loss = quality_regression_loss(predicted, certainty, weights.to(certainty.dtype), self.beta)
         return QualityOutput(loss, self._statistics(ccs, nnccs, certainty, weights, momentum))

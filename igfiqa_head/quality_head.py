@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from igfiqa_head.class_chunks import at_least_float32
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch, SubBatches
 
 
@@ -68,23 +69,33 @@ class QualityHead(nn.Module):
         output = head(backbone(quality.images), quality.labels, classifier, epoch=epoch)
         (loss + head.loss_weight * output.loss).backward()
 
+    On several ranks each passes its own images. The loss is the mean over these, and the gradient of R's
+    parameters is to be averaged over the ranks.
+
+    Args:
+        embedding_size: D.
+        num_classes: C.
+        ranks: the processes over which the images and the statistics of the classes are spread.
+
     Attributes:
         regressor: R, from embeddings [B, D] to qualities [B]; what is exported.
         loss_weight: lambda of Eq. 5 and 11.
         quality_bn: "shared" (the quality pass updates the running statistics of the backbone's batch
             normalisations too) or "clean" (it leaves them alone).
         needs_first_pass: the trainer must call :meth:`start_from` before the first step.
+        class_sharded: entries of the state with a row for each class that this rank holds.
     """
 
     loss_weight: float
     quality_bn: str = "shared"
     needs_first_pass: bool = False
+    class_sharded: tuple[str, ...] = ()
 
-    def __init__(self, embedding_size: int, num_classes: int) -> None:
+    def __init__(self, embedding_size: int, num_classes: int, *, ranks: Ranks = ALONE) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"relative classifiability needs at least 2 classes, got {num_classes}")
-        self.num_classes = num_classes
+        self.num_classes, self.ranks = num_classes, ranks
         self.regressor = QualityRegressor(embedding_size)
 
     def images_drawn(self, batch_size: int) -> int:
@@ -96,11 +107,14 @@ class QualityHead(nn.Module):
         return SubBatches(batch, batch)
 
     def start_from(self, labels: Tensor, ccs: Tensor) -> None:
-        """Take in the CCS [N] of all images, or the mean of each class, before the first step."""
+        """Take in the CCS [N] of all images, or the mean of each class, before the first step.
+
+        Of several ranks each needs those of the classes it holds.
+        """
         raise ValueError(f"{type(self).__name__} keeps no statistics of the data set")
 
     def class_weights(self) -> Tensor:
-        """[C]: the weight that a sample of each class has in the quality loss now."""
+        """[C]: the weight that a sample of each class has in the quality loss now; every rank must ask."""
         return torch.ones(self.num_classes)
 
 

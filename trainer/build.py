@@ -1,42 +1,37 @@
-"""From a recipe to objects. Only this module reads the recipe's keys; the rest takes plain arguments."""
+"""From a recipe to objects. Only this and its ``build_*`` siblings read the recipe's keys."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from easydict import EasyDict
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler
 
 import plugins.classifiers
-import plugins.datasets
 import plugins.margins
 import plugins.quality_heads  # noqa: F401  importing a folder registers what is in it
-from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
 from igfiqa_head.margin import Margin
 from igfiqa_head.quality_head import QualityHead
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.registry import (
     CLASSIFIERS,
-    DATASETS,
     MARGINS,
     QUALITY_HEADS,
     import_plugin,
     load_entry_points,
 )
 from plugins.backbones import get_model
-from trainer.decoded_cache import open_decoded
+from trainer.build_data import with_decoded_images
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
 from trainer.schedule import build_schedule
 from trainer.sources import State
 from trainer.weights import open_weights
-
-SYNTHETIC = "synthetic"
-_MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
 
 
 def load_plugins(config: EasyDict) -> None:
@@ -53,75 +48,35 @@ def warn_of_ignored_keys(config: EasyDict) -> None:
             LOGGER.warning("%s=True has no meaning here: the loader of this project is used", key)
 
 
-def build_device(config: EasyDict) -> torch.device:
-    """The device that ``device`` names; "auto" takes CUDA, else MPS, else the CPU."""
-    if config.device == "auto":
+def build_device(config: EasyDict, local_rank: int | None = None) -> torch.device:
+    """The device that ``device`` names; "auto" takes CUDA, else MPS, else the CPU.
+
+    Args:
+        config: the recipe.
+        local_rank: of several processes on this machine, each takes the CUDA device of its number.
+    """
+    name = config.device
+    if name == "auto":
         mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda" and local_rank is not None:
+        name = f"cuda:{local_rank}"
     try:
-        device = torch.device(config.device)
+        device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {config.device!r} cannot be used here: {reason}") from error
+        raise ValueError(f"device {name!r} cannot be used here: {reason}") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     return device
 
 
-def build_train_set(config: EasyDict) -> Any:
-    """The training images, checked against the recipe's num_classes and num_image.
-
-    Raises:
-        ValueError: ``rec`` holds no data set, or a label is not below ``num_classes``.
-    """
-    name = _data_set_name(config)
-    arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
-    dataset = DATASETS.get(name)(**arguments)
-    if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
-        dataset.preload()  # rendering a face again in every epoch would cost more than training on it
-    largest = int(dataset.labels.max())
-    if config.num_classes is not None and largest >= config.num_classes:
-        raise ValueError(
-            f"{config.rec} has a label {largest}, but num_classes is {config.num_classes}: "
-            f"labels must lie in [0, num_classes). Set num_classes={largest + 1} or leave it out"
-        )
-    if config.num_image is not None and len(dataset) != config.num_image:
-        LOGGER.warning(
-            "the recipe says num_image=%d, but %s has %d images: the data decides",
-            config.num_image, config.rec, len(dataset),
-        )  # fmt: skip
-    return dataset
-
-
-def _data_set_name(config: EasyDict) -> str:
-    if config.dataset != "auto":
-        return config.dataset
-    if config.rec == SYNTHETIC:
-        return SYNTHETIC
-    root = Path(config.rec)
-    if (root / "train.rec").is_file():
-        return "recordio"
-    if root.is_dir():
-        return "image_folder"
-    raise ValueError(
-        f"rec={config.rec!r} is no folder: expected one with train.rec and train.idx, a folder with one "
-        'sub-folder per identity, or "synthetic"'
-    )
-
-
-def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
-    """The rendered set's size: the recipe's num_classes and num_image, else those of its own block."""
-    block = config.synthetic
-    classes = config.num_classes or block.num_identities
-    images = config.num_image or classes * block.images_per_identity
-    if images < classes:  # arcface_torch's speed tests name more classes than images
-        classes = images
-    return {
-        "num_identities": classes,
-        "images_per_identity": images // classes,
-        "low_variance_share": block.low_variance_share,
-        "clean_share": block.clean_share,
-        "seed": config.seed,
-    }
+def build_precision(config: EasyDict, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision in the backbone, None for none; a CPU has no use for float16."""
+    if not (config.fp16 or config.bf16):
+        return None
+    return torch.bfloat16 if config.bf16 or device.type == "cpu" else torch.float16
 
 
 def take_weights(config: EasyDict) -> State | None:
@@ -152,8 +107,25 @@ def take_weights(config: EasyDict) -> State | None:
 
 def build_backbone(config: EasyDict) -> nn.Module:
     """The network that the recipe names, with random parameters."""
-    return get_model(
-        config.network, dropout=config.dropout, fp16=config.fp16, num_features=config.embedding_size
+    half = config.fp16 or config.bf16
+    return get_model(config.network, dropout=config.dropout, fp16=half, num_features=config.embedding_size)
+
+
+def build_training_pass(
+    config: EasyDict, backbone: nn.Module, device: torch.device, ranks: Ranks
+) -> nn.Module:
+    """The backbone as it is called in training: compiled and in DistributedDataParallel, where asked for."""
+    called = backbone
+    if config.compile:
+        called = cast(nn.Module, torch.compile(backbone))
+    if ranks.size == 1:
+        return called
+    # Batch normalisation's buffers must not be overwritten between two passes of one step.
+    return DistributedDataParallel(
+        called,
+        device_ids=[device] if device.type == "cuda" else None,
+        process_group=ranks.group,
+        broadcast_buffers=False,
     )
 
 
@@ -165,7 +137,7 @@ def build_margin(config: EasyDict) -> Margin:
     return MARGINS.get("arcface")(angle, straight_through=config.margin_gradient == "straight_through")
 
 
-def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
+def build_classifier(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -> nn.Module:
     classifier = CLASSIFIERS.get(config.classifier)(
         config.embedding_size,
         num_classes,
@@ -174,6 +146,7 @@ def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
         sample_rate=config.sample_rate,
         interclass_filtering_threshold=config.interclass_filtering_threshold,
         seed=config.seed,
+        ranks=ranks,
     )
     if config.prototype_init == "class_means" and not hasattr(classifier, "start_from"):
         raise ValueError(
@@ -183,7 +156,7 @@ def build_classifier(config: EasyDict, num_classes: int) -> nn.Module:
     return classifier
 
 
-def build_quality_head(config: EasyDict, num_classes: int) -> QualityHead | None:
+def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -> QualityHead | None:
     """The head named by ``quality_head`` with the settings of the block of the same name."""
     if config.quality_head is None:
         return None
@@ -191,7 +164,7 @@ def build_quality_head(config: EasyDict, num_classes: int) -> QualityHead | None
     if config.quality_head == "ig_fiqa":
         settings["num_epoch"] = config.num_epoch
     head = QUALITY_HEADS.get(config.quality_head)
-    return head(config.embedding_size, num_classes, seed=config.seed, **settings)
+    return head(config.embedding_size, num_classes, seed=config.seed, ranks=ranks, **settings)
 
 
 def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.optim.Optimizer:
@@ -203,9 +176,16 @@ def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.op
         }
         for name, module in modules.items()
     ]
+    # One pass over the memory instead of several; where torch has none, its own choice.
+    devices = {p.device.type for group in groups for p in group["params"]}
+    common = {
+        "lr": config.lr,
+        "weight_decay": config.weight_decay,
+        "fused": devices <= {"cuda", "cpu"} or None,
+    }
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, **common)
+    return torch.optim.SGD(groups, momentum=config.momentum, **common)
 
 
 def build_lr_schedule(
@@ -241,71 +221,37 @@ def build_writers(config: EasyDict, output: Path) -> list[Writer]:
     return writers
 
 
-def build_verification_sets(config: EasyDict) -> dict[str, VerificationSet]:
-    """The test sets that ``val_targets`` names: ``rec/NAME.bin``, or rendered faces for "synthetic".
-
-    Raises:
-        ValueError: a file is missing or damaged.
-    """
-    return {name: _verification_set(config, name) for name in config.val_targets}
-
-
-def _verification_set(config: EasyDict, name: str) -> VerificationSet:
-    if name == SYNTHETIC:
-        faces = build_synthetic_test_faces(config)
-        pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
-        return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
-    path = Path(config.rec) / f"{name}.bin"
-    if not path.is_file():
-        found = sorted(p.stem for p in Path(config.rec).glob("*.bin"))
-        raise ValueError(f"val_targets names {name!r}, but {path} does not exist; found: {found or 'none'}")
-    return read_bin_set(path)
-
-
-def build_synthetic_test_faces(config: EasyDict) -> Any:
-    """The rendered faces of the target "synthetic": identities that are never trained on."""
-    block = config.synthetic
-    return DATASETS.get(SYNTHETIC)(
-        block.test_identities,
-        block.test_images_per_identity,
-        split="test",
-        low_variance_share=0.0,
-        seed=config.seed,
-    )
-
-
-def _decoded(config: EasyDict, dataset: Any) -> Any:
-    """The data set, with its images decoded beforehand where ``decoded_cache`` says so."""
-    if config.decoded_cache is None:
-        return dataset
-    source = f"{_data_set_name(config)} {Path(config.rec).resolve()}"
-    return open_decoded(dataset, Path(config.decoded_cache), source=source, num_workers=config.num_workers)
-
-
-def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.device) -> Trainer:
+def build_trainer(
+    config: EasyDict, dataset: Any, log: RunLog, device: torch.device, ranks: Ranks = ALONE
+) -> Trainer:
     """Everything a run needs, on the device, with parameters from the weights or the seed."""
     weights = take_weights(config)
     torch.manual_seed(config.seed)
     num_classes = config.num_classes or dataset.num_classes
-    backbone = build_backbone(config).to(device)
+    backbone = build_backbone(config)
     if weights is not None:
         backbone.load_state_dict(weights)
-    classifier = build_classifier(config, num_classes).to(device)
-    head = build_quality_head(config, num_classes)
+    backbone = _placed(config, backbone, device, ranks)
+    classifier = build_classifier(config, num_classes, ranks).to(device)
+    head = build_quality_head(config, num_classes, ranks)
     modules = {"backbone": backbone, "classifier": classifier}
     if head is not None:
         modules["quality_head"] = head.to(device)
+    drawn = head.images_drawn(config.batch_size) if head is not None else config.batch_size
     loader = Loader(
-        _decoded(config, dataset),
-        head.images_drawn(config.batch_size) if head is not None else config.batch_size,
+        with_decoded_images(config, dataset),
+        drawn,
         seed=config.seed,
         num_workers=config.num_workers,
         device=device,
+        rank=ranks.rank,
+        world_size=ranks.size,
     )
     optimizer = build_optimizer(config, modules)
     schedule = build_lr_schedule(config, optimizer, loader.batches_per_epoch // config.gradient_acc)
     return Trainer(
         backbone=backbone,
+        training_pass=build_training_pass(config, backbone, device, ranks),
         classifier=classifier,
         quality_head=head,
         optimizer=optimizer,
@@ -314,9 +260,25 @@ def build_trainer(config: EasyDict, dataset: Any, log: RunLog, device: torch.dev
         output=Path(config.output),
         log=log,
         num_epoch=config.num_epoch,
+        num_classes=num_classes,
+        seed=config.seed,
+        ranks=ranks,
+        images_per_step=drawn * ranks.size * config.gradient_acc,
         class_mean_prototypes=config.prototype_init == "class_means",
         gradient_acc=config.gradient_acc,
         clip_grad_norm=config.clip_grad_norm,
-        fp16=config.fp16,
+        half=build_precision(config, device),
+        checkpoint_every=config.checkpoint_every,
+        max_skipped=config.max_skipped,
         after_steps_every=config.verbose,
     )
+
+
+def _placed(config: EasyDict, backbone: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
+    """The backbone on its device, in the memory layout and with the normalisation that suit this."""
+    if config.sync_bn:
+        if device.type != "cuda":
+            raise ValueError(f"sync_bn=True needs CUDA, got device {device}: set sync_bn=False")
+        backbone = nn.SyncBatchNorm.convert_sync_batchnorm(backbone, ranks.group)
+    backbone = backbone.to(device)
+    return backbone.to(memory_format=torch.channels_last) if device.type == "cuda" else backbone

@@ -18,7 +18,7 @@ from eval_tools.test_sets.images import LazyImages, RGBImage
 from igfiqa_head.degradations import Degradations
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
-from trainer import build
+from trainer import build, build_data
 from trainer.log import LOGGER
 from trainer.on_top import Lessons
 from trainer.recipe import changed_keys
@@ -28,10 +28,10 @@ HELD_OUT = "held_out"
 _MAX_PAIRS = 2_000_000
 # Keys that concern the training of a network, its loader and its device.
 _NOT_READ = {
-    "embedding_size", "backbone_weights", "dropout", "fp16", "margin_list", "margin_gradient",
-    "scale", "classifier", "prototype_init", "sample_rate", "interclass_filtering_threshold", "num_workers",
+    "embedding_size", "backbone_weights", "dropout", "fp16", "bf16", "compile", "sync_bn", "margin_list",
+    "margin_gradient", "scale", "classifier", "prototype_init", "sample_rate", "interclass_filtering_threshold", "num_workers",
     "decoded_cache", "dali", "dali_aug", "device", "gradient_acc", "clip_grad_norm", "resume",
-    "save_all_states", "verbose", "save_artifacts", "cr_fiqa",
+    "checkpoint_every", "max_skipped", "rank_timeout", "save_all_states", "verbose", "save_artifacts", "cr_fiqa",
 }  # fmt: skip
 _READ_OF_BLOCKS = {
     "ig_fiqa": {
@@ -112,7 +112,7 @@ def build_test_sets(
     Raises:
         ValueError: a file is missing or damaged, or the held-out images give no genuine or no impostor pair.
     """
-    sets = build.build_verification_sets(config)
+    sets = build_data.build_verification_sets(config)
     if HELD_OUT in sets:
         raise ValueError(
             f"val_targets names {HELD_OUT!r}, which is the name of the identities held out of rec"

@@ -1,112 +1,259 @@
-"""Saving and restoring everything a run needs to go on bit for bit."""
+"""Saving and restoring everything a run needs to go on exactly, on as many ranks as there then are.
+
+Each rank writes ``checkpoint_gpu_{rank}.pt``: the first one everything that all ranks have alike and its own
+share of what is spread over them by class, the others their shares. The files of one moment are a set. A new
+set is written beside the old one and takes its place file by file, so that at any moment, whatever is killed,
+one of the two is complete.
+"""
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import os
+import secrets
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import remove_leftovers
+from igfiqa_head.ranks import ALONE, Ranks
+from trainer.log import LOGGER
+from trainer.torch_files import CheckpointError, load_safely, save_atomically
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, or of another run."""
+Parts = Mapping[str, Any]  # name -> object with state_dict and load_state_dict
+Place = tuple[Any, ...]  # keys that lead to a tensor in nested dicts
 
 
 @dataclass
 class Position:
-    """How far a run has come: ``step`` optimiser steps into 0-based ``epoch``, ``global_step`` in all."""
+    """How far a run has come.
+
+    Attributes:
+        epoch: 0-based.
+        step: optimiser steps into it.
+        global_step: optimiser steps in all.
+        images_per_step: images that all ranks together draw for an optimiser step.
+    """
 
     epoch: int = 0
     step: int = 0
     global_step: int = 0
+    images_per_step: int = 1
 
 
-def checkpoint_path(output: Path, rank: int = 0) -> Path:
-    return output / f"checkpoint_gpu_{rank}.pt"
+class _Set(NamedTuple):
+    """Files that were written together, that of rank 0 first, and when."""
+
+    global_step: int
+    files: list[Path]
 
 
-def save_checkpoint(path: Path, position: Position, parts: dict[str, Any]) -> None:
-    """Write ``parts`` (name -> object with a state_dict) and the random state, atomically.
-
-    The names follow arcface_torch: ``state_dict_backbone``, ``state_dict_softmax_fc``,
-    ``state_optimizer``, ``state_lr_scheduler``.
-    """
-    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
-    state |= asdict(position) | {"random": _random_state()}
-    save_atomically(state, path)
+def checkpoint_path(folder: Path, rank: int = 0) -> Path:
+    return folder / f"checkpoint_gpu_{rank}.pt"
 
 
-def load_checkpoint(path: Path, parts: dict[str, Any]) -> Position:
-    """Restore ``parts`` in place.
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is anything to resume from, be it damaged."""
+    return any(_files(folder))
+
+
+def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks = ALONE) -> None:
+    """Write the state of ``parts`` to ``folder``, which all ranks share; every rank calls it.
+
+    A part tells by ``class_sharded`` which entries of its state have a row for each class of this rank. The
+    names follow arcface_torch: ``state_dict_backbone``, ``state_dict_softmax_fc``, ``state_optimizer``,
+    ``state_lr_scheduler``.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, or one of a run with other settings.
+        CheckpointError: a rank could not write; an earlier checkpoint is as it was.
     """
-    if not path.is_file():
-        raise CheckpointError(f"nothing to resume: {path} does not exist")
-    state = load_safely(path)
-    missing = [name for name in (*parts, "epoch", "step", "global_step", "random") if name not in state]
+    path = checkpoint_path(folder, ranks.rank)
+    new = path.with_suffix(".next.pt")
+    state = _own_state(parts, ranks) | asdict(position)
+    failure = _try_to_save(state, new)
+    if ranks.any(failure is not None):
+        new.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"the checkpoint of step {position.global_step} cannot be written to {folder} "
+            f"({failure or 'another rank failed'}); an earlier one is as it was. Make room and resume"
+        )
+    os.replace(new, path)
+    if ranks.rank == 0:
+        _remove_ranks_from(ranks.size, folder)
+
+
+def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Position:
+    """Restore ``parts`` in place, from a checkpoint by any number of ranks.
+
+    Raises:
+        CheckpointError: there is no complete checkpoint, or it is one of a run with other settings.
+    """
+    files = _latest_set(folder).files
+    state = load_safely(files[0])
+    needed = (*parts, *Position.__dataclass_fields__, "written_by")
+    missing = [name for name in needed if name not in state]
     if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it was not written by this trainer")
+        raise CheckpointError(f"{files[0]} lacks {', '.join(missing)}: it was not written by this trainer")
+    try:
+        _take_own_classes(state, files, ranks)
+    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{files[0]} and those beside it do not fit together: {error}") from error
     for name, part in parts.items():
         try:
             part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path} does not fit this recipe ({name}): {error}") from error
+            raise CheckpointError(f"{files[0]} does not fit this recipe ({name}): {error}") from error
+    return Position(**{name: state[name] for name in Position.__dataclass_fields__})
+
+
+def _own_state(parts: Parts, ranks: Ranks) -> dict[str, Any]:
+    """What this rank writes; a number that the ranks agree on tells which files belong together."""
+    state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+    places = _class_sharded(parts, state)
+    if ranks.rank > 0:
+        shares: dict[str, Any] = {}
+        for place in places:
+            _put(shares, place, _get(state, place))
+        state = shares
+    number = ranks.sum(ranks.tensor(secrets.randbits(62) if ranks.rank == 0 else 0))
+    written_by = {"rank": ranks.rank, "ranks": ranks.size, "set": int(number), "class_sharded": places}
+    return state | {"written_by": written_by}
+
+
+def _class_sharded(parts: Parts, state: Parts) -> list[Place]:
+    """The places of all tensors with a row for each class of this rank, those of the optimiser included."""
+    places: list[Place] = []
+    parameters: set[int] = set()
+    for name, part in parts.items():
+        for entry in getattr(part, "class_sharded", ()):
+            places.append((name, entry))
+            parameters |= {id(p) for key, p in part.named_parameters() if key == entry}
+    for name, part in parts.items():
+        if isinstance(part, Optimizer):
+            places += _of_optimizer(name, part, state[name]["state"], parameters)
+    return places
+
+
+def _of_optimizer(
+    name: str, optimizer: Optimizer, state: Mapping[int, Any], sharded: set[int]
+) -> Iterable[Place]:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, parameter in enumerate(parameters):
+        for key, value in state.get(number, {}).items() if id(parameter) in sharded else ():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                yield name, "state", number, key
+
+
+def _try_to_save(state: Any, path: Path) -> Exception | None:
+    """Why it failed, or None. Of an attempt that was killed, the remains are removed."""
     try:
-        _restore_random_state(state["random"])
-    except (RuntimeError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} holds no random state that torch accepts: {reason}") from error
-    return Position(state["epoch"], state["step"], state["global_step"])
+        remove_leftovers(path)
+        save_atomically(state, path)
+    except CheckpointError as error:
+        return error
+    return None
 
 
-def save_atomically(state: Any, path: Path) -> None:
-    """``torch.save`` that leaves either the old file or the whole new one."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+def _remove_ranks_from(count: int, folder: Path) -> None:
+    """Files of an earlier run on more ranks are of no use any more."""
+    for path in _files(folder):
+        rank = path.name.removeprefix("checkpoint_gpu_").partition(".")[0]
+        if rank.isdecimal() and int(rank) >= count:
+            path.unlink()
 
 
-def save_weights(module: nn.Module, path: Path) -> None:
-    """The state_dict of a module in a file of its own."""
-    save_atomically(module.state_dict(), path)
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint_gpu_*.pt"))
 
 
-def load_safely(path: Path) -> dict[str, Any]:
-    """A dict of tensors and plain values from a file by ``torch.save``; code in the file is never run.
+def _latest_set(folder: Path) -> _Set:
+    sets: dict[int, dict[int, Path]] = {}
+    complete: list[_Set] = []
+    problem: CheckpointError | None = None
+    for path in _files(folder):
+        try:
+            written_by, global_step = _origin(path)
+        except CheckpointError as error:
+            problem = error
+            continue
+        files = sets.setdefault(written_by["set"], {})
+        files[written_by["rank"]] = path
+        if files.keys() == set(range(written_by["ranks"])):
+            complete.append(_Set(global_step, [files[rank] for rank in sorted(files)]))
+    if not complete:
+        raise problem or _nothing_complete(folder)
+    if problem is not None:
+        LOGGER.warning("not used: %s", problem)
+    return max(complete, key=lambda found: found.global_step)
 
-    Raises:
-        CheckpointError: the file is damaged or holds anything else.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's words on pickles that it then refuses
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
-        raise CheckpointError(
-            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain "
-            "values; nothing in it was run"
-        ) from error
-    except Exception as error:  # damaged bytes make torch's unpickler raise almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of states")
+
+def _origin(path: Path) -> tuple[dict[str, int], int]:
+    """By which rank of how many a file was written, in which set and step."""
+    state = load_safely(path, in_memory=False)
+    written_by, global_step = state.get("written_by"), state.get("global_step")
+    keys = ("rank", "ranks", "set")
+    known = isinstance(written_by, dict) and all(isinstance(written_by.get(key), int) for key in keys)
+    if written_by is None or not known or not isinstance(global_step, int):
+        raise CheckpointError(f"{path} does not tell which rank wrote it: it was not written by this trainer")
+    return written_by, global_step
+
+
+def _nothing_complete(folder: Path) -> CheckpointError:
+    found = [path.name for path in _files(folder)]
+    if not found:
+        return CheckpointError(f"nothing to resume: {checkpoint_path(folder)} does not exist")
+    return CheckpointError(
+        f"{folder} has {', '.join(found)}, but not the files of all ranks of that run: resuming needs them "
+        "all, so let output be a folder that all machines share"
+    )
+
+
+def _take_own_classes(state: dict[str, Any], files: list[Path], ranks: Ranks) -> None:
+    """Put the rows of the classes that this rank holds where those of rank 0 of the earlier run are."""
+    states = [load_safely(path, in_memory=False) for path in files]
+    for place in map(tuple, state["written_by"]["class_sharded"]):
+        shares = [_get(share, place) for share in states]
+        held = ranks.classes(sum(map(len, shares)))
+        _put(state, place, _rows(shares, held))
+
+
+def _rows(shares: list[Tensor], wanted: range) -> Tensor:
+    """Rows of what the shares are together, without putting them together."""
+    parts, start = [], 0
+    for share in shares:
+        parts.append(share[max(0, wanted.start - start) : max(0, wanted.stop - start)])
+        start += len(share)
+    return torch.cat(parts)
+
+
+def _get(tree: Any, place: Place) -> Any:
+    for key in place:
+        tree = tree[key]
+    return tree
+
+
+def _put(tree: Any, place: Place, value: Any) -> None:
+    for key in place[:-1]:
+        tree = tree.setdefault(key, {})
+    tree[place[-1]] = value
+
+
+def whole_state(module: nn.Module, num_classes: int, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+    """The state dict of a module with the rows of the classes of all ranks; every rank calls it."""
+    state = dict(module.state_dict())
+    held = ranks.classes(num_classes)
+    for entry in getattr(module, "class_sharded", ()) if ranks.size > 1 else ():
+        rows = state[entry]
+        # Gloo knows no booleans.
+        whole = torch.zeros(
+            (num_classes, *rows.shape[1:]),
+            dtype=torch.uint8 if rows.dtype == torch.bool else rows.dtype,
+            device=rows.device,
+        )
+        whole[held.start : held.stop] = rows
+        state[entry] = ranks.sum(whole).to(rows.dtype)
     return state
-
-
-def _random_state() -> dict[str, Any]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def _restore_random_state(state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])

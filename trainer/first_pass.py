@@ -14,10 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from igfiqa_head.class_chunks import at_least_float32
-from igfiqa_head.quality_head import Prototypes
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
-
-_CLASSES_AT_ONCE = 256  # as many as a batch: with more rows, the chunks of prototypes get short
 
 
 class ClassMeans(NamedTuple):
@@ -31,19 +29,21 @@ class ClassMeans(NamedTuple):
 
 
 @torch.no_grad()
-def class_means(backbone: nn.Module, batches: Iterable[Batch], prototypes: Tensor) -> ClassMeans:
-    """The means of all images in ``batches``; the backbone's mode is the caller's to choose.
+def class_means(
+    backbone: nn.Module, batches: Iterable[Batch], num_classes: int, ranks: Ranks = ALONE
+) -> ClassMeans:
+    """The means of all images of all ranks, of the classes that this rank holds.
 
     Args:
-        backbone: images [B, 3, H, W] -> embeddings [B, D].
-        batches: what is to be averaged over.
-        prototypes: [C, D]; gives the number of classes, the precision and the device of the sums.
+        backbone: images [B, 3, H, W] -> embeddings [B, D]; its mode is the caller's to choose.
+        batches: this rank's share of the images, at least one batch.
+        num_classes: C.
+        ranks: the processes that look at the images together.
 
     Raises:
         ValueError: an embedding is not finite.
     """
-    sums = torch.zeros_like(prototypes)
-    counts = sums.new_zeros(len(sums))
+    sums: Tensor | None = None
     for batch in batches:
         embeddings = at_least_float32(backbone(batch.images))
         broken = ~torch.isfinite(embeddings).all(dim=1)
@@ -52,14 +52,20 @@ def class_means(backbone: nn.Module, batches: Iterable[Batch], prototypes: Tenso
                 f"the embedding of image {batch.indices[broken.cpu()][0]} is not finite: the training of the "
                 "backbone diverged, or fp16=True is too coarse for it"
             )
-        sums.index_add_(0, batch.labels, F.normalize(embeddings).to(sums.dtype))
+        if sums is None:
+            sums = embeddings.new_zeros(num_classes, embeddings.shape[1])
+            counts = embeddings.new_zeros(num_classes)
+        sums.index_add_(0, batch.labels, F.normalize(embeddings))
         counts.index_add_(0, batch.labels, torch.ones_like(counts[batch.labels]))
-    classes = counts.nonzero().squeeze(1)
-    return ClassMeans(classes, sums[classes] / counts[classes, None])
+    if sums is None:
+        raise ValueError("there are no images to take class means of")
+    held = ranks.classes(num_classes)
+    sums, counts = (ranks.total(x)[held.start : held.stop] for x in (sums, counts))
+    seen = counts.nonzero().squeeze(1)
+    return ClassMeans(seen + held.start, sums[seen] / counts[seen, None])
 
 
-def mean_similarities(found: ClassMeans, classifier: Prototypes) -> Tensor:
-    """Mean CCS [K] of the images of each class (Eq. 1)."""
-    parts = zip(found.means.split(_CLASSES_AT_ONCE), found.classes.split(_CLASSES_AT_ONCE), strict=True)
-    cosines = [classifier.class_center_similarities(means, classes)[0] for means, classes in parts]
-    return found.means.norm(dim=1) * torch.cat(cosines)
+@torch.no_grad()
+def mean_similarities(means: Tensor, prototypes: Tensor) -> Tensor:
+    """Mean CCS [K] of the images of each class (Eq. 1), from its mean and its prototype [K, D]."""
+    return (means * F.normalize(at_least_float32(prototypes)).to(means.dtype)).sum(dim=1).clamp(-1, 1)

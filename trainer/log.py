@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -97,13 +98,16 @@ class RunLog:
     Args:
         frequent: steps between log lines.
         writers: where the scalars go besides the screen and training.log.
+        bars: show progress bars in a terminal.
     """
 
-    def __init__(self, frequent: int, writers: Iterable[Writer] = ()) -> None:
+    def __init__(self, frequent: int, writers: Iterable[Writer] = (), *, bars: bool = True) -> None:
         self.frequent = frequent
         self.writers = list(writers)
+        self._no_bars = None if bars else True  # None: wherever the output is no terminal
         self._sums: dict[str, Tensor] = {}
-        self._steps = self._images = 0
+        self._counts: Counter[str] = Counter()
+        self._images = 0
         self._seconds = 0.0
         self._bar: tqdm | None = None
         self._where = ""
@@ -115,7 +119,7 @@ class RunLog:
         with (
             logging_redirect_tqdm(loggers=[LOGGER]),
             tqdm(
-                total=steps, initial=done, desc=self._where, unit="step", disable=None, leave=False
+                total=steps, initial=done, desc=self._where, unit="step", disable=self._no_bars, leave=False
             ) as self._bar,
         ):
             yield
@@ -124,18 +128,15 @@ class RunLog:
         """Take in one step's scalars, the images that passed the backbone, and the time it took."""
         for name, value in statistics.items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
-        self._steps, self._images, self._seconds = (
-            self._steps + 1,
-            self._images + images,
-            self._seconds + seconds,
-        )
+        self._counts.update(statistics.keys())  # a step that is skipped has fewer
+        self._images, self._seconds = self._images + images, self._seconds + seconds
         if self._bar is not None:
             self._bar.update()
         if global_step % self.frequent == 0:
             self._flush(global_step)
 
     def _flush(self, global_step: int) -> None:
-        values = {name: float(total) / self._steps for name, total in self._sums.items()}
+        values = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         values["images_per_second"] = self._images / self._seconds
         shown = "  ".join(f"{name} {values[name]:.4f}" for name in _ON_SCREEN if name in values)
         LOGGER.info(
@@ -143,7 +144,7 @@ class RunLog:
             self._where, global_step, shown, values["learning_rate"], values["images_per_second"],
         )  # fmt: skip
         self.scalars(global_step, {f"train/{name}": value for name, value in values.items()})
-        self._sums, self._steps, self._images, self._seconds = {}, 0, 0, 0.0
+        self._sums, self._counts, self._images, self._seconds = {}, Counter(), 0, 0.0
 
     def scalars(self, global_step: int, values: Mapping[str, float]) -> None:
         """Write scalars at once."""
@@ -157,7 +158,7 @@ class RunLog:
 
     def bar(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """``items`` behind a progress bar."""
-        return tqdm(items, total=total, desc=what, disable=None, leave=False)
+        return tqdm(items, total=total, desc=what, disable=self._no_bars, leave=False)
 
     def close(self) -> None:
         for writer in self.writers:
@@ -180,6 +181,17 @@ def logging_to(path: Path) -> Iterator[None]:
         for handler in (file, screen):
             LOGGER.removeHandler(handler)
             handler.close()
+
+
+@contextmanager
+def only_errors_shown() -> Iterator[None]:
+    """Within the block, log lines are dropped unless they tell of errors: another process speaks for all."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 @contextmanager

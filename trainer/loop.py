@@ -4,31 +4,53 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.quality_head import QualityHead
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
-from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint, save_weights
+from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint, whole_state
 from trainer.first_pass import class_means, mean_similarities
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
-from trainer.stopping import Stopped, StopRequest, catch_stop_signals
+from trainer.objective import Objective
+from trainer.stopping import SIGNALS, Stopped, StopRequest, catch_stop_signals
+from trainer.torch_files import save_atomically
+
+DROPOUT_STREAM = 5  # keeps the seeds of dropout apart from the other draws of the same seed
 
 # What the optimiser's groups are called in the log.
 _LEARNING_RATES = ("learning_rate", "learning_rate_classifier", "learning_rate_quality_head")
 
 
 class TrainingDivergedError(ArithmeticError):
-    """A loss or gradient that is not finite."""
+    """Losses or gradients that are not finite, too many times in a row."""
+
+
+class StepResult(NamedTuple):
+    """What a step tells.
+
+    Attributes:
+        statistics: scalars to log, means over all ranks.
+        images: how many passed the backbone, of all ranks.
+        stop: number of a signal that asks some rank to stop, or 0.
+    """
+
+    statistics: dict[str, Tensor]
+    images: int
+    stop: int
 
 
 class Trainer:
@@ -36,19 +58,28 @@ class Trainer:
 
     Args:
         backbone: images [B, 3, H, W] -> embeddings [B, D].
-        classifier: (embeddings, labels, step=) -> L_Arc; also gives CCS and NNCCS. Its ``weight`` [C, D] are
-            the prototypes.
+        classifier: (embeddings, labels, step=) -> L_Arc; also gives CCS and NNCCS. Its ``weight`` has the
+            prototypes, on several ranks those of ``ranks.classes(C)``.
         quality_head: None trains plain recognition.
         optimizer, schedule: over the parameters of the three, a group for each; stepped together.
         loader: the batches.
         output: folder of the run.
         log: where numbers go.
         num_epoch: epochs in all.
+        num_classes: C.
+        seed: of dropout.
+        ranks: the processes that train together.
+        training_pass: the backbone as it is called in training: compiled, or in DistributedDataParallel.
+            None: as it is.
+        images_per_step: that all ranks draw for an optimiser step.
         class_mean_prototypes: the classifier's prototypes start as class means, see :meth:`first_pass`.
         gradient_acc: batches per optimiser step.
         clip_grad_norm: bound on the gradient norm of backbone and quality head together, or None. CR-FIQA's
             regressor is a part of its backbone and is clipped with it.
-        fp16: the backbone runs in float16, so gradients are scaled against underflow (CUDA).
+        half: the type of mixed precision in the backbone, None for none. In float16 gradients are scaled
+            against underflow (CUDA).
+        checkpoint_every: steps between checkpoints, besides those at the end of an epoch.
+        max_skipped: steps in a row that may be skipped because a loss or gradient is not finite.
         after_steps: called every ``after_steps_every`` steps with the global step, for verification.
     """
 
@@ -64,124 +95,182 @@ class Trainer:
         output: Path,
         log: RunLog,
         num_epoch: int,
+        num_classes: int,
+        seed: int = 0,
+        ranks: Ranks = ALONE,
+        training_pass: nn.Module | None = None,
+        images_per_step: int = 1,
         class_mean_prototypes: bool = False,
         gradient_acc: int = 1,
         clip_grad_norm: float | None = None,
-        fp16: bool = False,
+        half: torch.dtype | None = None,
+        checkpoint_every: int = 2000,
+        max_skipped: int = 20,
         after_steps: Callable[[int], None] = lambda step: None,
         after_steps_every: int = 2000,
     ) -> None:
         self.backbone, self.classifier, self.quality_head = backbone, classifier, quality_head
+        self.training_pass = training_pass or backbone
+        self.objective = Objective(self.training_pass, backbone, classifier, quality_head, half)
         self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
-        self.output, self.log = output, log
-        self.num_epoch, self.gradient_acc, self.clip_grad_norm = num_epoch, gradient_acc, clip_grad_norm
+        self.output, self.log, self.ranks, self.seed = output, log, ranks, seed
+        self.num_epoch, self.num_classes = num_epoch, num_classes
+        self.gradient_acc, self.clip_grad_norm = gradient_acc, clip_grad_norm
         self.class_mean_prototypes = class_mean_prototypes
+        self.checkpoint_every, self.max_skipped = checkpoint_every, max_skipped
         self.after_steps, self.after_steps_every = after_steps, after_steps_every
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
-        device_type = loader.device.type
-        self.scaler = torch.amp.GradScaler(device_type, enabled=fp16 and device_type == "cuda")
-        self._clipped = [*backbone.parameters()] + (
-            [] if quality_head is None else [*quality_head.parameters()]
+        self.scaler = torch.amp.GradScaler(
+            loader.device.type, enabled=half is torch.float16 and loader.device.type == "cuda"
         )
-        self.position = Position()
+        self._replicated = [] if quality_head is None else [*quality_head.parameters()]
+        self._clipped = [*backbone.parameters(), *self._replicated]
+        self.position = Position(images_per_step=images_per_step)
+        self._skipped_in_a_row = 0
+        self._stop = StopRequest()
 
     def fit(self) -> None:
         """Train from the current position to the last epoch.
 
         Raises:
-            TrainingDivergedError: a loss or gradient is not finite; names the step and the last checkpoint.
-            Stopped: SIGTERM or SIGINT came; the state is saved.
+            TrainingDivergedError: losses or gradients are not finite for too long; names the step and the
+                last checkpoint.
+            Stopped: SIGTERM or SIGINT came to some rank; the state is saved.
+            CheckpointError: a checkpoint cannot be written.
         """
         head = self.quality_head
         needed = self.class_mean_prototypes or (head is not None and head.needs_first_pass)
         if needed and self.position.global_step == 0:
             self.first_pass()
-        with catch_stop_signals() as stop:
+        with catch_stop_signals() as self._stop:
             while self.position.epoch < self.num_epoch:
-                self._train_epoch(stop)
-                self.position = Position(self.position.epoch + 1, 0, self.position.global_step)
+                self._train_epoch()
+                self.position = replace(self.position, epoch=self.position.epoch + 1, step=0)
                 self.save()
 
-    def _train_epoch(self, stop: StopRequest) -> None:
+    def _train_epoch(self) -> None:
         position = self.position
         self._set_training(True)
         batches = self.loader.batches(position.epoch, position.step * self.gradient_acc)
         with self.log.epoch(position.epoch, self.num_epoch, self.steps_per_epoch, position.step):
             while position.step < self.steps_per_epoch:
                 started = time.perf_counter()
-                statistics, images = self._step(list(islice(batches, self.gradient_acc)))
+                statistics, images, stop = self.step(list(islice(batches, self.gradient_acc)))
                 position.step += 1
                 position.global_step += 1
                 self.log.step(position.global_step, statistics, images, time.perf_counter() - started)
                 if position.global_step % self.after_steps_every == 0:
                     self.after_steps(position.global_step)
                     self._set_training(True)
-                if stop.signal_number is not None:
+                if stop:
                     self.save()
-                    raise Stopped(stop.signal_number, str(checkpoint_path(self.output)))
+                    raise Stopped(stop, str(checkpoint_path(self.output)))
+                if position.global_step % self.checkpoint_every == 0 and position.step < self.steps_per_epoch:
+                    self._save_checkpoint()
 
-    def _step(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
-        """One optimiser step; returns what to log and how many images passed the backbone."""
-        images = 0
-        statistics: dict[str, Tensor] = {}
-        for batch in batches:
-            loss, parts, count = self._losses(batch)
-            self._check_finite("loss", loss)
-            self.scaler.scale(loss / len(batches)).backward()
-            images += count
-            for name, value in parts.items():
-                statistics[name] = statistics.get(name, 0) + value / len(batches)
+    def step(self, batches: list[Batch]) -> StepResult:
+        """One optimiser step.
+
+        Args:
+            batches: ``gradient_acc`` batches of this rank.
+
+        Raises:
+            TrainingDivergedError: losses or gradients are not finite for too long.
+        """
+        self._seed_dropout()
+        statistics, images = self._accumulate(batches)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self._clipped, self.clip_grad_norm or math.inf)
-        if not self.scaler.is_enabled():  # the scaler itself skips steps whose scaled gradients overflow
-            self._check_finite("gradient norm", norm)
-        rates = map(torch.tensor, self.schedule.get_last_lr())
-        statistics |= zip(_LEARNING_RATES, rates, strict=False)  # without a quality head there are two
-        statistics["gradient_norm"] = norm
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        is_finite, stop = self._consult(statistics["loss"], norm)
+        if is_finite:
+            self._skipped_in_a_row = 0
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            statistics = self._mean_over_ranks(statistics | {"gradient_norm": norm})
+        else:
+            self._skip(statistics["loss"], norm)
+            statistics = {}
+        statistics["skipped"] = torch.tensor(float(not is_finite))
+        # Without a quality head there are two learning rates.
+        statistics |= zip(_LEARNING_RATES, map(torch.tensor, self.schedule.get_last_lr()), strict=False)
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
+        return StepResult(statistics, images * self.ranks.size, stop)
+
+    def _accumulate(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
+        """Gradients of the mean loss of all batches, its parts, and the images that passed the backbone."""
+        statistics: dict[str, Tensor] = {}
+        images = 0
+        for number, batch in enumerate(batches, start=1):
+            with self._gradients_kept_apart(unless=number == len(batches)):
+                losses = self.objective(batch, step=self.position.global_step, epoch=self._epoch())
+                self.scaler.scale(losses.total / len(batches)).backward()
+            images += losses.images
+            for name, value in losses.statistics.items():
+                statistics[name] = statistics.get(name, 0) + value / len(batches)
+        if self.ranks.size > 1:
+            for parameter in self._replicated:  # those of the backbone are in DistributedDataParallel
+                if parameter.grad is not None:
+                    parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.size
         return statistics, images
-
-    def _losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], int]:
-        """L = L_Arc + lambda * L_IG (Eq. 11) of one batch, its parts, and its number of forward passes."""
-        step = self.position.global_step
-        if self.quality_head is None:
-            loss = self.classifier(self.backbone(batch.images), batch.labels, step=step)
-            return loss, {"loss": loss.detach()}, len(batch.labels)
-
-        clean, quality = self.quality_head.split(batch)
-        embeddings = self.backbone(clean.images)
-        recognition = self.classifier(embeddings, clean.labels, step=step)
-        count = len(clean.labels)
-        if quality is not clean:
-            clean_only = self.quality_head.quality_bn == "clean"
-            with frozen_running_statistics(self.backbone) if clean_only else nullcontext():
-                embeddings = self.backbone(quality.images)
-            count += len(quality.labels)
-        output = self.quality_head(embeddings, quality.labels, self.classifier, epoch=self._epoch())
-        loss = recognition + self.quality_head.loss_weight * output.loss
-        parts = {"loss": loss, "loss_recognition": recognition, "loss_quality": output.loss}
-        return loss, {name: part.detach() for name, part in parts.items()} | output.statistics, count
 
     def _epoch(self) -> float:
         return self.position.epoch + self.position.step / self.steps_per_epoch
 
-    def _check_finite(self, name: str, value: Tensor) -> None:
-        if torch.isfinite(value):
-            return
+    def _seed_dropout(self) -> None:
+        """The draws of a step depend on (seed, step, rank) alone, so no generator need be saved."""
+        key = (self.seed, DROPOUT_STREAM, self.position.global_step, self.ranks.rank)
+        torch.manual_seed(int(keyed_uniforms(*key, count=1)[0] * 2**53))
+
+    def _gradients_kept_apart(self, *, unless: bool) -> AbstractContextManager[object]:
+        """Ranks exchange their gradients once a step, with the last of the batches it accumulates."""
+        is_parallel = isinstance(self.training_pass, DistributedDataParallel)
+        return self.training_pass.no_sync() if is_parallel and not unless else nullcontext()  # type: ignore[operator]
+
+    def _consult(self, loss: Tensor, norm: Tensor) -> tuple[bool, int]:
+        """Whether losses and gradients of all ranks are finite, and the signal that asks one of them to stop.
+
+        One exchange and one wait for the device a step.
+        """
+        clipped = set(map(id, self._clipped))
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        others = [p.grad.norm() for p in parameters if id(p) not in clipped and p.grad is not None]
+        signals = [loss.new_full((), float(self._stop.signal_number == number)) for number in SIGNALS]
+        numbers = torch.stack([x.to(loss.dtype) for x in (loss, norm, *others, *signals)])
+        found = self.ranks.sum(numbers).tolist()
+        measured, asked = found[: -len(SIGNALS)], found[-len(SIGNALS) :]
+        stop = next((int(number) for number, count in zip(SIGNALS, asked, strict=True) if count), 0)
+        return all(map(math.isfinite, measured)), stop
+
+    def _mean_over_ranks(self, statistics: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.ranks.size == 1:
+            return statistics
+        values = [x.to(self.loader.device, torch.float32) for x in statistics.values()]
+        return dict(zip(statistics, self.ranks.sum(torch.stack(values)) / self.ranks.size, strict=True))
+
+    def _skip(self, loss: Tensor, norm: Tensor) -> None:
+        """Leave the parameters as they are, and give up if that happens too often."""
+        self._skipped_in_a_row += 1
+        step = self.position.global_step + 1
+        what = f"loss {loss.item():.4g}, gradient norm {norm.item():.4g}"
+        LOGGER.warning("step %d is skipped: %s (%d in a row)", step, what, self._skipped_in_a_row)
+        if self.scaler.is_enabled():
+            self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
+        spoilt = not all(map(_is_finite, self.backbone.buffers()))
+        if spoilt or self._skipped_in_a_row > self.max_skipped:
+            reason = "running statistics of the backbone are not finite" if spoilt else what
+            raise self._diverged(f"{reason} in step {step} (epoch {self.position.epoch + 1})")
+
+    def _diverged(self, what: str) -> TrainingDivergedError:
         last = checkpoint_path(self.output)
         advice = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written yet"
-        raise TrainingDivergedError(
-            f"{name} is {value.item()} in step {self.position.global_step + 1} "
-            f"(epoch {self.position.epoch + 1}); {advice}. "
-            "Lower lr, or add warmup_epoch, and start with resume=True"
+        return TrainingDivergedError(
+            f"{what}; {advice}. Lower lr, or add warmup_epoch, and start with resume=True"
         )
 
     def _set_training(self, training: bool) -> None:
-        for module in self._parts().values():
-            if isinstance(module, nn.Module):
+        for module in (self.backbone, self.training_pass, self.classifier, self.quality_head):
+            if module is not None:
                 module.train(training)
 
     def first_pass(self) -> None:
@@ -195,10 +284,11 @@ class Trainer:
         self._set_training(False)
         classifier, head = self.classifier, self.quality_head
         batches = self.log.bar(self.loader.every_image(), self.loader.batches_of_all, "first pass")
-        found = class_means(self.backbone, batches, classifier.weight)  # type: ignore[arg-type]
+        found = class_means(self.backbone, batches, self.num_classes, self.ranks)
         if self.class_mean_prototypes:
             classifier.start_from(found.classes, found.means)  # type: ignore[operator]
-        ccs = mean_similarities(found, classifier)  # type: ignore[arg-type]
+        held = found.classes - self.ranks.classes(self.num_classes).start
+        ccs = mean_similarities(found.means, classifier.weight[held])  # type: ignore[index]
         if head is not None and head.needs_first_pass:
             head.start_from(found.classes, ccs)
         LOGGER.info("first pass: %d classes with images, mean CCS %.3f", len(ccs), ccs.mean())
@@ -214,31 +304,49 @@ class Trainer:
         return parts if self.quality_head is None else parts | {"state_dict_quality_head": self.quality_head}
 
     def save(self) -> None:
-        """Write the checkpoint and the weights, each atomically."""
-        save_checkpoint(checkpoint_path(self.output), self.position, self._parts())
-        save_weights(self.backbone, self.output / "model.pt")
+        """Write the checkpoint and the weights, each atomically; every rank calls it."""
+        self._save_checkpoint()
+        head = self.quality_head
+        state = None if head is None else whole_state(head, self.num_classes, self.ranks)
+        if self.ranks.rank > 0:
+            return
+        save_atomically(self.backbone.state_dict(), self.output / "model.pt")
         self.log.model_saved(self.output / "model.pt", self.position.epoch)
-        if self.quality_head is not None:
-            save_weights(self.quality_head, self.output / "quality_head.pt")
+        if state is not None:
+            save_atomically(state, self.output / "quality_head.pt")
+
+    def _save_checkpoint(self) -> None:
+        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
+        if self.ranks.any(not all(map(_is_finite, parameters))):
+            raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
+        save_checkpoint(self.output, self.position, self._parts(), self.ranks)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in the output folder.
+        """Go on from the checkpoint in the output folder, by as many ranks as there are now.
 
         Raises:
             CheckpointError: there is none, or it does not fit.
         """
-        self.position = load_checkpoint(checkpoint_path(self.output), self._parts())
+        images_per_step = self.position.images_per_step
+        self.position = load_checkpoint(self.output, self._parts(), self.ranks)
+        if self.position.images_per_step != images_per_step:
+            self._go_on_in_steps_of(images_per_step)
         LOGGER.info("resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step)
 
+    def _go_on_in_steps_of(self, images: int) -> None:
+        """The same place in the epoch and in the schedule, counted in steps of another size."""
+        before = self.position
+        step = before.step * before.images_per_step // images
+        total = before.epoch * self.steps_per_epoch + step
+        self.position = Position(before.epoch, step, total, images)
+        LOGGER.warning(
+            "a step drew %d images and now draws %d (processes, batch_size or gradient_acc changed): going "
+            "on at the same image, with an unchanged lr",
+            before.images_per_step, images,
+        )  # fmt: skip
+        self.schedule.last_epoch = total - 1
+        self.schedule.step()
 
-@contextmanager
-def frozen_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Within the block, batch normalisations use the batch's statistics and leave the running ones alone."""
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
+
+def _is_finite(x: Tensor) -> bool:
+    return bool(torch.isfinite(x).all())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from easydict import EasyDict
+from torch import Tensor
 
 from eval_tools.plots import plot_erc, plot_quality_sheet
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.export import export_onnx
-from trainer import build
+from igfiqa_head.ranks import Ranks
+from trainer import build, build_data
+from trainer.checkpoint import has_checkpoint
 from trainer.evaluation import (
     Evaluation,
     QualityEvaluation,
@@ -25,8 +27,9 @@ from trainer.evaluation import (
     verification_metrics,
 )
 from trainer.loader import to_network_input
-from trainer.log import LOGGER, RunLog, logging_to
+from trainer.log import LOGGER, RunLog, Writer, logging_to, only_errors_shown
 from trainer.loop import Trainer
+from trainer.process_group import local_rank, training_processes
 from trainer.run_files import resolved, write_json
 from trainer.run_on_top import run_on_top
 from trainer.sources import origin
@@ -35,51 +38,58 @@ _COMPARED_IMAGES = 8
 
 
 def run(config: EasyDict) -> dict[str, Any]:
-    """Carry out a recipe from the first to the last file; returns what metrics.json holds.
+    """Carry out a recipe from the first to the last file, together with the other processes of torchrun.
+
+    Returns:
+        What metrics.json holds; on processes other than the first nothing.
 
     Raises:
         ValueError: the recipe, the data or a checkpoint cannot be used.
+        RankLostError: another process is gone.
         TrainingDivergedError, Stopped: see :meth:`trainer.loop.Trainer.fit`.
     """
-    _refuse_several_processes()
     if config.recognizer is not None:
+        if local_rank() is not None:
+            raise ValueError("on top of a recognizer one process does all: start train.py with python")
         return run_on_top(config)
-    build.load_plugins(config)
+    device = build.build_device(config, local_rank())
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    with logging_to(output / "training.log"):
-        build.warn_of_ignored_keys(config)
-        device = build.build_device(config)
-        dataset = build.build_train_set(config)
-        test_sets = build.build_verification_sets(config)
-        log = RunLog(config.frequent, build.build_writers(config, output))
-        trainer = build.build_trainer(config, dataset, log, device)
-        trainer.after_steps = lambda step: _verify(trainer, test_sets, config.erc_fmr, step)
-        write_json(resolved(config, dataset, trainer.loader.device), output / "recipe.json")
-        _describe(config, trainer, dataset)
-        if config.resume:
+    with training_processes(device, config.rank_timeout) as ranks:
+        if ranks.rank > 0:
+            with only_errors_shown():
+                return _train(config, device, ranks, [])
+        with logging_to(output / "training.log"):
+            build.warn_of_ignored_keys(config)
+            return _train(config, device, ranks, build.build_writers(config, output))
+
+
+def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[Writer]) -> dict[str, Any]:
+    """On each rank; the first one alone judges the result and writes what people use."""
+    log = RunLog(config.frequent, writers, bars=ranks.rank == 0)
+    try:
+        build.load_plugins(config)
+        dataset = build_data.build_train_set(config)
+        trainer = build.build_trainer(config, dataset, log, device, ranks)
+        if ranks.rank == 0:
+            test_sets = build_data.build_verification_sets(config)
+            trainer.after_steps = lambda step: _verify(trainer, test_sets, config.erc_fmr, step)
+            write_json(resolved(config, dataset, device), Path(config.output) / "recipe.json")
+            _describe(config, trainer, dataset)
+        if config.resume is True or (config.resume == "auto" and has_checkpoint(trainer.output)):
             trainer.resume()
-        try:
-            trainer.fit()
-            metrics = _finish(config, trainer, dataset, test_sets)
-        finally:
-            log.close()
-    return metrics
-
-
-def _refuse_several_processes() -> None:
-    """Under torchrun every process would train for itself and write over the others' files."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise ValueError(
-            f"training runs in one process, got WORLD_SIZE={processes}: start train.py with python"
-        )
+        trainer.fit()
+        class_weights = None if trainer.quality_head is None else trainer.quality_head.class_weights()
+        return _finish(config, trainer, dataset, test_sets, class_weights) if ranks.rank == 0 else {}
+    finally:
+        log.close()
 
 
 def _describe(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
+    several = f"{trainer.ranks.size} processes, the first " if trainer.ranks.size > 1 else ""
     LOGGER.info(
-        "%s: %d images of %d classes; %s on %s; %d epochs of %d steps; writing to %s",
-        config.rec, len(dataset), config.num_classes or dataset.num_classes, config.network,
+        "%s: %d images of %d classes; %s on %s%s; %d epochs of %d steps; writing to %s",
+        config.rec, len(dataset), config.num_classes or dataset.num_classes, config.network, several,
         trainer.loader.device, trainer.num_epoch, trainer.steps_per_epoch, config.output,
     )  # fmt: skip
 
@@ -103,12 +113,16 @@ def _verify(trainer: Trainer, test_sets: Mapping[str, VerificationSet], fmr: flo
 
 
 def _finish(
-    config: EasyDict, trainer: Trainer, dataset: Any, test_sets: Mapping[str, VerificationSet]
+    config: EasyDict,
+    trainer: Trainer,
+    dataset: Any,
+    test_sets: Mapping[str, VerificationSet],
+    class_weights: Tensor | None,
 ) -> dict[str, Any]:
     """Judge the trained networks and write metrics.json, the pictures and the ONNX files."""
     output = Path(config.output)
     evaluations = _evaluate_all(trainer, test_sets, config.erc_fmr)
-    metrics = _metrics(config, trainer, dataset, evaluations)
+    metrics = _metrics(config, dataset, evaluations, class_weights)
     write_json(metrics, output / "metrics.json")
     _draw(output, test_sets, evaluations)
     _export(config, trainer, dataset)
@@ -117,19 +131,19 @@ def _finish(
 
 
 def _metrics(
-    config: EasyDict, trainer: Trainer, dataset: Any, evaluations: Mapping[str, Evaluation]
+    config: EasyDict, dataset: Any, evaluations: Mapping[str, Evaluation], class_weights: Tensor | None
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "verification": {name: verification_metrics(e) for name, e in evaluations.items()},
         "erc": {name: erc_metrics(scored.curve, config.erc_fmr) for name, scored in _scored(evaluations)},
     }
     for name, scored in _scored(evaluations):
-        if name == build.SYNTHETIC:
-            severity = build.build_synthetic_test_faces(config).severity
+        if name == build_data.SYNTHETIC:
+            severity = build_data.build_synthetic_test_faces(config).severity
             metrics["spearman_severity"] = severity_correlation(scored.quality, severity)
     planted = getattr(dataset, "low_variance_ids", ())
-    if trainer.quality_head is not None and 0 < len(planted) < trainer.quality_head.num_classes:
-        metrics |= class_weight_means(trainer.quality_head.class_weights().cpu().numpy(), planted)
+    if class_weights is not None and 0 < len(planted) < len(class_weights):
+        metrics |= class_weight_means(class_weights.cpu().numpy(), planted)
     return metrics
 
 

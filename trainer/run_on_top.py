@@ -18,8 +18,7 @@ from eval_tools.test_sets import VerificationSet
 from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
-from trainer import build, build_on_top
-from trainer.checkpoint import save_weights
+from trainer import build, build_data, build_on_top
 from trainer.judging import DISCARD_LIMIT, Judgement, judge
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, logging_to
@@ -28,6 +27,7 @@ from trainer.on_top import Features, Lessons, compute_features, fit, make_lesson
 from trainer.recognisers import recogniser_file
 from trainer.run_files import resolved, write_json, write_text
 from trainer.sources import origin
+from trainer.torch_files import save_atomically
 
 _COMPARED_IMAGES = 8
 _CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
         features_of = Features(given.recogniser)
         _describe(config, given, features_of)
         regressor, lessons = _learn(config, given, features_of)
-        save_weights(regressor, output / "quality_head.pt")
+        save_atomically(regressor.state_dict(), output / "quality_head.pt")
         cache = build_on_top.cache(config)
         judgements = {
             name: judge(name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=cache)
@@ -96,7 +96,7 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
 
 
 def _open(config: EasyDict, output: Path) -> _Given:
-    dataset = build.build_train_set(config)
+    dataset = build_data.build_train_set(config)
     learned, held_out = build_on_top.split_identities(config, dataset)
     spread = np.linspace(0, len(learned) - 1, min(_COMPARED_IMAGES, len(learned))).astype(np.int64)
     faces = np.stack([dataset[int(index)][0] for index in learned[spread]])

@@ -17,7 +17,7 @@ from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
 from trainer import schema
-from trainer.checkpoint import load_safely
+from trainer.torch_files import load_safely
 
 _BACKBONE, _QUALITY_HEAD = "state_dict_backbone", "state_dict_quality_head"
 _OURS, _CR_FIQA = "regressor", "qs"

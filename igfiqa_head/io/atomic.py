@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,6 +33,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor does it need to be
         _flush(target.parent)
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what writers of ``path`` left behind that were killed; nobody must be writing to it now."""
+    target = Path(os.path.realpath(path))
+    for temporary in target.parent.glob(f".{glob.escape(target.stem)}.*{glob.escape(target.suffix)}"):
+        temporary.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -21,7 +21,8 @@ def get_model(name: str, *, dropout: float = 0.0, fp16: bool = False, num_featur
     Args:
         name: a registered name ("r50"), or "timm:NAME" for a network of timm ("timm:mobilenetv3_small_050").
         dropout: probability before the embedding layer.
-        fp16: run all but the last layers under autocast: float16, or bfloat16 on a CPU.
+        fp16: run all but the last layers under autocast, in the type of an autocast context around it;
+            without one in float16, or bfloat16 on a CPU.
         num_features: size of the embedding.
 
     Raises:

@@ -18,8 +18,9 @@ class Backbone(nn.Module, ABC):
     context around it.
 
     Args:
-        fp16: run the trunk under autocast: float16, or bfloat16 on a CPU. Ignored in an ONNX export, so
-            that the exported file does not depend on how the network was trained.
+        fp16: run the trunk under autocast, in the type of an autocast context around it; without one in
+            float16, or bfloat16 on a CPU. Ignored in an ONNX export, so that the exported file does not
+            depend on how the network was trained.
     """
 
     def __init__(self, fp16: bool) -> None:
@@ -53,7 +54,7 @@ def autocast(device: torch.device, *, enabled: bool) -> torch.autocast:
     # A device without autocast (meta) still needs a context: a disabled one of the CPU changes nothing there.
     available = torch.amp.is_autocast_available(device.type)
     device_type = device.type if available else "cpu"
-    dtype = torch.bfloat16 if device_type == "cpu" else torch.float16
+    dtype = torch.get_autocast_dtype(device_type)
     return torch.autocast(device_type, dtype=dtype, enabled=enabled and available)
 
 

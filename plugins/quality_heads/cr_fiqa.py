@@ -12,6 +12,7 @@ from igfiqa_head.quality_head import (
     quality_regression_loss,
     similarity_statistics,
 )
+from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.registry import QUALITY_HEADS
 from igfiqa_head.similarity import certainty_ratio
 from igfiqa_head.sub_batches import Batch, SubBatches, degraded
@@ -32,6 +33,7 @@ class CRFIQAHead(QualityHead):
         degradation_p: with this probability each, the three degradations hit the images of *both* losses
             (the form "with augmentation" of the paper's Tab. 1b, which harms the recogniser).
         seed: of the degradations.
+        ranks: the processes over which the images are spread.
 
     Source: https://arxiv.org/abs/2112.06592; equation numbers of https://arxiv.org/abs/2403.08256.
     """
@@ -46,8 +48,9 @@ class CRFIQAHead(QualityHead):
         detach_backbone: bool = False,
         degradation_p: float = 0.0,
         seed: int = 0,
+        ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(embedding_size, num_classes)
+        super().__init__(embedding_size, num_classes, ranks=ranks)
         self.loss_weight = loss_weight
         self.beta = beta
         self.detach_backbone = detach_backbone

@@ -21,7 +21,7 @@ from igfiqa_head.io.record_writer import write_records
 from plugins.datasets.image_folder import ImageFolderDataset
 from plugins.datasets.recordio import RecordIODataset
 from plugins.datasets.synthetic import SyntheticFaces
-from trainer import build
+from trainer import build, build_data
 from trainer.decoded_cache import DecodedFaces, open_decoded
 from trainer.loader import Loader
 
@@ -292,7 +292,7 @@ def test_training_batches_are_the_same(records: Path, cache: Path, num_workers: 
 def test_a_recipe_names_it(tiny_recipe: Recipe, cache: Path) -> None:
     config = tiny_recipe(f"decoded_cache={cache}")
     build.load_plugins(config)
-    dataset = build.build_train_set(config)
+    dataset = build_data.build_train_set(config)
     trainer = build.build_trainer(config, dataset, log=None, device=torch.device("cpu"))  # type: ignore[arg-type]
     (path,) = cache.glob("*.npy")
     np.testing.assert_array_equal(np.load(path), dataset.render())

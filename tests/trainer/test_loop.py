@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,10 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from trainer import build
+from trainer import build, build_data
 from trainer.log import RunLog
-from trainer.loop import Trainer, TrainingDivergedError, frozen_running_statistics
+from trainer.loop import Trainer, TrainingDivergedError
+from trainer.objective import frozen_running_statistics
 from trainer.stopping import Stopped
 
 Recipe = Callable[..., EasyDict]
@@ -23,7 +24,7 @@ Recipe = Callable[..., EasyDict]
 def make(config: EasyDict) -> Trainer:
     build.load_plugins(config)
     Path(config.output).mkdir(parents=True, exist_ok=True)
-    return build.build_trainer(config, build.build_train_set(config), RunLog(100), torch.device("cpu"))
+    return build.build_trainer(config, build_data.build_train_set(config), RunLog(100), torch.device("cpu"))
 
 
 def everything(trainer: Trainer) -> dict[str, object]:
@@ -46,14 +47,28 @@ def assert_same(a: object, b: object) -> None:
 
 def interrupt_after(trainer: Trainer, steps: int) -> None:
     """Let the process receive SIGTERM while it takes step number ``steps``."""
-    original = trainer._step
+    original = trainer.step
 
     def step(batches):  # type: ignore[no-untyped-def]
         if trainer.position.global_step + 1 == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(batches)
 
-    trainer._step = step  # type: ignore[method-assign]
+    trainer.step = step  # type: ignore[method-assign]
+
+
+def spoil_steps(trainer: Trainer, steps: Container[int]) -> None:
+    """Let the loss of some 0-based global steps be NaN."""
+    original = trainer.objective
+
+    def objective(batch, *, step, epoch):  # type: ignore[no-untyped-def]
+        losses = original(batch, step=step, epoch=epoch)
+        if step not in steps:
+            return losses
+        nan = losses.total * float("nan")
+        return losses._replace(total=nan, statistics=losses.statistics | {"loss": nan.detach()})
+
+    trainer.objective = objective  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
@@ -121,16 +136,10 @@ def test_files_of_a_run(tiny_recipe: Recipe) -> None:
 
 
 def test_a_nan_loss_names_the_step_and_the_checkpoint(tiny_recipe: Recipe) -> None:
-    trainer = make(tiny_recipe("num_epoch=3"))
-    original = trainer._losses
-
-    def losses(batch):  # type: ignore[no-untyped-def]
-        loss, statistics, count = original(batch)
-        return loss * (float("nan") if trainer.position.global_step == 5 else 1), statistics, count
-
-    trainer._losses = losses  # type: ignore[method-assign]
+    trainer = make(tiny_recipe("num_epoch=3", "max_skipped=2"))
+    spoil_steps(trainer, range(5, 100))
     with pytest.raises(
-        TrainingDivergedError, match=r"loss is nan in step 6 \(epoch 2\).*checkpoint_gpu_0\.pt"
+        TrainingDivergedError, match=r"loss nan, .* in step 8 \(epoch 2\).*checkpoint_gpu_0\.pt"
     ):
         trainer.fit()
     good = torch.load(trainer.output / "checkpoint_gpu_0.pt", weights_only=True)
@@ -139,10 +148,10 @@ def test_a_nan_loss_names_the_step_and_the_checkpoint(tiny_recipe: Recipe) -> No
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tiny_recipe: Recipe) -> None:
-    trainer = make(tiny_recipe())
+    trainer = make(tiny_recipe("max_skipped=0"))
     weight = next(trainer.backbone.parameters())
     weight.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(TrainingDivergedError, match="gradient norm is .* no checkpoint was written yet"):
+    with pytest.raises(TrainingDivergedError, match="gradient norm .* no checkpoint was written yet"):
         trainer.fit()
     assert torch.isfinite(weight).all()
 
@@ -151,7 +160,7 @@ def test_a_nan_in_the_data_is_caught(tiny_recipe: Recipe) -> None:
     trainer = make(tiny_recipe())
     with torch.no_grad():
         next(trainer.backbone.parameters()).fill_(float("nan"))
-    with pytest.raises(TrainingDivergedError, match="loss is nan in step 1"):
+    with pytest.raises(TrainingDivergedError, match="running statistics of the backbone .* in step 1 "):
         trainer.fit()
 
 
@@ -180,12 +189,12 @@ def test_quality_bn_clean_leaves_running_statistics_to_the_clean_pass(tiny_recip
     trainer = make(tiny_recipe("ig_fiqa.quality_bn=clean"))
     norm = next(m for m in trainer.backbone.modules() if isinstance(m, nn.BatchNorm2d))
     trainer._set_training(True)
-    trainer._losses(next(iter(trainer.loader.batches(0))))
+    trainer.objective(next(iter(trainer.loader.batches(0))), step=0, epoch=0)
     assert norm.num_batches_tracked == 1
 
     shared = make(tiny_recipe())
     norm = next(m for m in shared.backbone.modules() if isinstance(m, nn.BatchNorm2d))
-    shared._losses(next(iter(shared.loader.batches(0))))
+    shared.objective(next(iter(shared.loader.batches(0))), step=0, epoch=0)
     assert norm.num_batches_tracked == 2
 
 

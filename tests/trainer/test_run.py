@@ -21,7 +21,7 @@ from easydict import EasyDict
 
 import train
 from igfiqa_head.io.record_writer import write_records
-from trainer import build
+from trainer import build, build_data
 from trainer.run import run
 
 Recipe = Callable[..., EasyDict]
@@ -221,7 +221,7 @@ class TestErrors:
         logger.addHandler(handler)
         try:
             build.load_plugins(config := tiny_recipe(f"rec={tmp_path / 'faces'}", "num_image=7"))
-            assert len(build.build_train_set(config)) == 2
+            assert len(build_data.build_train_set(config)) == 2
         finally:
             logger.removeHandler(handler)
         assert any("num_image=7" in message and "2 images" in message for message in records)
@@ -229,11 +229,11 @@ class TestErrors:
 
 def test_synthetic_counts_are_the_recipes(tiny_recipe: Recipe) -> None:
     config = tiny_recipe("num_classes=5", "num_image=30")
-    faces = build.build_train_set(config)
+    faces = build_data.build_train_set(config)
     assert (len(faces), faces.num_classes) == (30, 5)
     # arcface_torch's speed tests name more classes than images
     more_classes = tiny_recipe("num_classes=300000", "num_image=100000")
-    assert len(build.build_train_set(more_classes)) == 100000
+    assert len(build_data.build_train_set(more_classes)) == 100000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,116 @@
+"""From a recipe to data sets, beside :mod:`trainer.build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from easydict import EasyDict
+
+import plugins.datasets  # noqa: F401  importing a folder registers what is in it
+from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
+from igfiqa_head.registry import DATASETS
+from trainer.decoded_cache import open_decoded
+from trainer.log import LOGGER
+
+SYNTHETIC = "synthetic"
+_MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
+
+
+def build_train_set(config: EasyDict) -> Any:
+    """The training images, checked against the recipe's num_classes and num_image.
+
+    Raises:
+        ValueError: ``rec`` holds no data set, or a label is not below ``num_classes``.
+    """
+    name = _data_set_name(config)
+    arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
+    dataset = DATASETS.get(name)(**arguments)
+    if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
+        dataset.preload()  # rendering a face again in every epoch would cost more than training on it
+    largest = int(dataset.labels.max())
+    if config.num_classes is not None and largest >= config.num_classes:
+        raise ValueError(
+            f"{config.rec} has a label {largest}, but num_classes is {config.num_classes}: "
+            f"labels must lie in [0, num_classes). Set num_classes={largest + 1} or leave it out"
+        )
+    if config.num_image is not None and len(dataset) != config.num_image:
+        LOGGER.warning(
+            "the recipe says num_image=%d, but %s has %d images: the data decides",
+            config.num_image, config.rec, len(dataset),
+        )  # fmt: skip
+    return dataset
+
+
+def _data_set_name(config: EasyDict) -> str:
+    if config.dataset != "auto":
+        return config.dataset
+    if config.rec == SYNTHETIC:
+        return SYNTHETIC
+    root = Path(config.rec)
+    if (root / "train.rec").is_file():
+        return "recordio"
+    if root.is_dir():
+        return "image_folder"
+    raise ValueError(
+        f"rec={config.rec!r} is no folder: expected one with train.rec and train.idx, a folder with one "
+        'sub-folder per identity, or "synthetic"'
+    )
+
+
+def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
+    """The rendered set's size: the recipe's num_classes and num_image, else those of its own block."""
+    block = config.synthetic
+    classes = config.num_classes or block.num_identities
+    images = config.num_image or classes * block.images_per_identity
+    if images < classes:  # arcface_torch's speed tests name more classes than images
+        classes = images
+    return {
+        "num_identities": classes,
+        "images_per_identity": images // classes,
+        "low_variance_share": block.low_variance_share,
+        "clean_share": block.clean_share,
+        "seed": config.seed,
+    }
+
+
+def build_verification_sets(config: EasyDict) -> dict[str, VerificationSet]:
+    """The test sets that ``val_targets`` names: ``rec/NAME.bin``, or rendered faces for "synthetic".
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    return {name: _verification_set(config, name) for name in config.val_targets}
+
+
+def _verification_set(config: EasyDict, name: str) -> VerificationSet:
+    if name == SYNTHETIC:
+        faces = build_synthetic_test_faces(config)
+        pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
+        return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
+    path = Path(config.rec) / f"{name}.bin"
+    if not path.is_file():
+        found = sorted(p.stem for p in Path(config.rec).glob("*.bin"))
+        raise ValueError(f"val_targets names {name!r}, but {path} does not exist; found: {found or 'none'}")
+    return read_bin_set(path)
+
+
+def build_synthetic_test_faces(config: EasyDict) -> Any:
+    """The rendered faces of the target "synthetic": identities that are never trained on."""
+    block = config.synthetic
+    return DATASETS.get(SYNTHETIC)(
+        block.test_identities,
+        block.test_images_per_identity,
+        split="test",
+        low_variance_share=0.0,
+        seed=config.seed,
+    )
+
+
+def with_decoded_images(config: EasyDict, dataset: Any) -> Any:
+    """The data set, with its images decoded beforehand where ``decoded_cache`` says so."""
+    if config.decoded_cache is None:
+        return dataset
+    source = f"{_data_set_name(config)} {Path(config.rec).resolve()}"
+    return open_decoded(dataset, Path(config.decoded_cache), source=source, num_workers=config.num_workers)
