@@ -40,7 +40,7 @@ class Ranks:
         """
         if num_classes < self.size:
             raise ValueError(
-                f"{num_classes} classes cannot be spread over {self.size} processes: start at most {num_classes}"
+                f"{num_classes} classes cannot be spread over {self.size} processes: start fewer processes"
             )
         share, more = divmod(num_classes, self.size)
         start = share * self.rank + min(self.rank, more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any, cast
 
@@ -120,12 +121,15 @@ def build_training_pass(
         called = cast(nn.Module, torch.compile(backbone))
     if ranks.size == 1:
         return called
-    # Batch normalisation's buffers must not be overwritten between two passes of one step.
+    # Batch normalisation's buffers must not be overwritten between two passes of one step. torch renamed it.
+    known = inspect.signature(DistributedDataParallel).parameters
+    sync_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    options: dict[str, Any] = {sync_buffers: False}
     return DistributedDataParallel(
         called,
         device_ids=[device] if device.type == "cuda" else None,
         process_group=ranks.group,
-        broadcast_buffers=False,
+        **options,
     )
 
 

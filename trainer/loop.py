@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,8 +25,10 @@ from trainer.first_pass import class_means, mean_similarities
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
 from trainer.objective import Objective
-from trainer.stopping import SIGNALS, Stopped, StopRequest, catch_stop_signals
+from trainer.schedule import advance
+from trainer.stopping import Stopped, StopRequest, catch_stop_signals
 from trainer.torch_files import save_atomically
+from trainer.update import Update
 
 DROPOUT_STREAM = 5  # keeps the seeds of dropout apart from the other draws of the same seed
 
@@ -115,8 +116,7 @@ class Trainer:
         self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
         self.output, self.log, self.ranks, self.seed = output, log, ranks, seed
         self.num_epoch, self.num_classes = num_epoch, num_classes
-        self.gradient_acc, self.clip_grad_norm = gradient_acc, clip_grad_norm
-        self.class_mean_prototypes = class_mean_prototypes
+        self.gradient_acc, self.class_mean_prototypes = gradient_acc, class_mean_prototypes
         self.checkpoint_every, self.max_skipped = checkpoint_every, max_skipped
         self.after_steps, self.after_steps_every = after_steps, after_steps_every
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
@@ -124,7 +124,14 @@ class Trainer:
             loader.device.type, enabled=half is torch.float16 and loader.device.type == "cuda"
         )
         self._replicated = [] if quality_head is None else [*quality_head.parameters()]
-        self._clipped = [*backbone.parameters(), *self._replicated]
+        self.update = Update(
+            optimizer,
+            schedule,
+            clipped=[*backbone.parameters(), *self._replicated],
+            clip_grad_norm=clip_grad_norm,
+            scaler=self.scaler,
+            ranks=ranks,
+        )
         self.position = Position(images_per_step=images_per_step)
         self._skipped_in_a_row = 0
         self._stop = StopRequest()
@@ -179,23 +186,17 @@ class Trainer:
         """
         self._seed_dropout()
         statistics, images = self._accumulate(batches)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self._clipped, self.clip_grad_norm or math.inf)
-        is_finite, stop = self._consult(statistics["loss"], norm)
-        if is_finite:
+        outcome = self.update(statistics["loss"], self._stop)
+        if outcome.is_taken:
             self._skipped_in_a_row = 0
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            statistics = self._mean_over_ranks(statistics | {"gradient_norm": norm})
+            statistics = self._mean_over_ranks(statistics | {"gradient_norm": outcome.gradient_norm})
         else:
-            self._skip(statistics["loss"], norm)
+            self._note_skipped(statistics["loss"], outcome.gradient_norm)
             statistics = {}
-        statistics["skipped"] = torch.tensor(float(not is_finite))
+        statistics["skipped"] = torch.tensor(float(not outcome.is_taken))
         # Without a quality head there are two learning rates.
-        statistics |= zip(_LEARNING_RATES, map(torch.tensor, self.schedule.get_last_lr()), strict=False)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.schedule.step()
-        return StepResult(statistics, images * self.ranks.size, stop)
+        statistics |= zip(_LEARNING_RATES, map(torch.as_tensor, outcome.learning_rates), strict=False)
+        return StepResult(statistics, images * self.ranks.size, outcome.stop)
 
     def _accumulate(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
         """Gradients of the mean loss of all batches, its parts, and the images that passed the backbone."""
@@ -227,35 +228,18 @@ class Trainer:
         is_parallel = isinstance(self.training_pass, DistributedDataParallel)
         return self.training_pass.no_sync() if is_parallel and not unless else nullcontext()  # type: ignore[operator]
 
-    def _consult(self, loss: Tensor, norm: Tensor) -> tuple[bool, int]:
-        """Whether losses and gradients of all ranks are finite, and the signal that asks one of them to stop.
-
-        One exchange and one wait for the device a step.
-        """
-        clipped = set(map(id, self._clipped))
-        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
-        others = [p.grad.norm() for p in parameters if id(p) not in clipped and p.grad is not None]
-        signals = [loss.new_full((), float(self._stop.signal_number == number)) for number in SIGNALS]
-        numbers = torch.stack([x.to(loss.dtype) for x in (loss, norm, *others, *signals)])
-        found = self.ranks.sum(numbers).tolist()
-        measured, asked = found[: -len(SIGNALS)], found[-len(SIGNALS) :]
-        stop = next((int(number) for number, count in zip(SIGNALS, asked, strict=True) if count), 0)
-        return all(map(math.isfinite, measured)), stop
-
     def _mean_over_ranks(self, statistics: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.ranks.size == 1:
             return statistics
-        values = [x.to(self.loader.device, torch.float32) for x in statistics.values()]
+        values = [x.to(self.loader.device, torch.float64) for x in statistics.values()]
         return dict(zip(statistics, self.ranks.sum(torch.stack(values)) / self.ranks.size, strict=True))
 
-    def _skip(self, loss: Tensor, norm: Tensor) -> None:
-        """Leave the parameters as they are, and give up if that happens too often."""
+    def _note_skipped(self, loss: Tensor, norm: Tensor) -> None:
+        """Tell of a step that was skipped, and give up if that happens too often."""
         self._skipped_in_a_row += 1
         step = self.position.global_step + 1
         what = f"loss {loss.item():.4g}, gradient norm {norm.item():.4g}"
         LOGGER.warning("step %d is skipped: %s (%d in a row)", step, what, self._skipped_in_a_row)
-        if self.scaler.is_enabled():
-            self.scaler.update(self.scaler.get_scale() * self.scaler.get_backoff_factor())
         spoilt = not all(map(_is_finite, self.backbone.buffers()))
         if spoilt or self._skipped_in_a_row > self.max_skipped:
             reason = "running statistics of the backbone are not finite" if spoilt else what
@@ -345,7 +329,7 @@ class Trainer:
             before.images_per_step, images,
         )  # fmt: skip
         self.schedule.last_epoch = total - 1
-        self.schedule.step()
+        advance(self.schedule)
 
 
 def _is_finite(x: Tensor) -> bool:

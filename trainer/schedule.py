@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 
 def polynomial_factor(step: int, *, warmup_steps: int, total_steps: int) -> float:
@@ -28,6 +29,13 @@ def step_factor(
 
 def _warmup_factor(step: int, warmup_steps: int) -> float:
     return (step + 1) / warmup_steps
+
+
+def advance(schedule: LRScheduler) -> None:
+    """``schedule.step()``, also where the optimiser took no step before, of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        schedule.step()
 
 
 def build_schedule(
