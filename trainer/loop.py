@@ -109,7 +109,7 @@ class Trainer:
         with self.log.epoch(position.epoch, self.num_epoch, self.steps_per_epoch, position.step):
             while position.step < self.steps_per_epoch:
                 started = time.perf_counter()
-                statistics, images = self._step(list(islice(batches, self.gradient_acc)))
+                statistics, images = self.step(list(islice(batches, self.gradient_acc)))
                 position.step += 1
                 position.global_step += 1
                 self.log.step(position.global_step, statistics, images, time.perf_counter() - started)
@@ -120,7 +120,7 @@ class Trainer:
                     self.save()
                     raise Stopped(stop.signal_number, str(checkpoint_path(self.output)))
 
-    def _step(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
+    def step(self, batches: list[Batch]) -> tuple[dict[str, Tensor], int]:
         """One optimiser step; returns what to log and how many images passed the backbone."""
         images = 0
         statistics: dict[str, Tensor] = {}

@@ -46,14 +46,14 @@ def assert_same(a: object, b: object) -> None:
 
 def interrupt_after(trainer: Trainer, steps: int) -> None:
     """Let the process receive SIGTERM while it takes step number ``steps``."""
-    original = trainer._step
+    original = trainer.step
 
     def step(batches):  # type: ignore[no-untyped-def]
         if trainer.position.global_step + 1 == steps:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(batches)
 
-    trainer._step = step  # type: ignore[method-assign]
+    trainer.step = step  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
