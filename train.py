@@ -3,17 +3,23 @@
     python train.py recipes/quickstart.py
     python train.py recipes/ms1mv2_r100_igfiqa.py rec=/data/faces_emore ig_fiqa.sub_batch=mirror
     python train.py recipes/casia_r50_igfiqa.py resume=True
+    torchrun --nproc_per_node=8 train.py recipes/ms1mv2_r100_igfiqa.py resume=auto
     python train.py recipes/on_top.py recognizer=w600k_r50.onnx rec=/data/faces
 
 Every key of recipes/base.py can be set as key=value. A run writes to work_dirs/<recipe> (or output=...):
 model.pt, quality_head.pt, checkpoint_gpu_0.pt, quality.onnx, embedding.onnx, metrics.json, recipe.json,
 training.log, tensorboard/, erc.png and quality_sheet.png. On top of a recognizer, which is not trained, it
 writes both.onnx and model_card.md instead of the networks.
+
+Under torchrun, images and classes are spread over all processes, each on a GPU of its own; batch_size is that
+of each. Each writes a checkpoint_gpu_<rank>.pt to output, which all machines must share; with resume=auto any
+number of processes goes on from the last checkpoint, as torchrun --max-restarts makes them do by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 
@@ -30,6 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
     options = parse_arguments(arguments)
+    rank = os.environ.get("RANK", "0")  # set by torchrun
     from trainer.loop import TrainingDivergedError  # after parsing: --help should not wait for torch
     from trainer.recipe import load_recipe
     from trainer.run import run
@@ -38,13 +45,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(load_recipe(options.recipe, options.overrides))
     except Stopped as stop:
-        print(stop, file=sys.stderr)
+        if rank == "0":
+            print(stop, file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         return 128 + signal.SIGINT
     except (ValueError, TrainingDivergedError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -145,26 +145,33 @@ class IGFIQAHead(QualityHead):
         momentum = self.momentum(epoch)
         all_labels = self.ranks.gather(labels)
         self.variance.update(all_labels, self.ranks.gather(ccs), momentum)
+        spread = self.variance.mean_and_std()
         weights = torch.ones_like(ccs)
         if self.variance_weights:
-            weights = self.ranks.own_rows(self.variance.weights(all_labels))
+            weights = self.ranks.own_rows(self.variance.weights(all_labels, spread))
         predicted = self.regressor(embeddings.detach() if self.detach_backbone else embeddings)
         loss = quality_regression_loss(predicted, certainty, weights.to(certainty.dtype), self.beta)
-        return QualityOutput(loss, self._statistics(ccs, nnccs, certainty, weights, momentum))
+        return QualityOutput(loss, _statistics(ccs, nnccs, certainty, weights, spread, momentum))
 
     def momentum(self, epoch: float) -> float:
         """alpha of Eq. 8 at a position of the training."""
         position = epoch if self.fractional_momentum else math.floor(epoch)
         return momentum_at(position, self.num_epoch, *self.momentum_range)
 
-    def _statistics(
-        self, ccs: Tensor, nnccs: Tensor, certainty: Tensor, weights: Tensor, momentum: float
-    ) -> dict[str, Tensor]:
-        mean, std = self.variance.mean_and_std()
-        return similarity_statistics(ccs, nnccs, certainty) | {
-            "variance_mean": mean,
-            "variance_std": std,
-            "weight_mean": weights.mean(),
-            "zero_weights": (weights == 0).float().mean(),
-            "momentum": torch.tensor(momentum),
-        }
+
+def _statistics(
+    ccs: Tensor,
+    nnccs: Tensor,
+    certainty: Tensor,
+    weights: Tensor,
+    spread: tuple[Tensor, Tensor],
+    momentum: float,
+) -> dict[str, Tensor]:
+    mean, std = spread
+    return similarity_statistics(ccs, nnccs, certainty) | {
+        "variance_mean": mean,
+        "variance_std": std,
+        "weight_mean": weights.mean(),
+        "zero_weights": (weights == 0).float().mean(),
+        "momentum": torch.tensor(momentum),
+    }

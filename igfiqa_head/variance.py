@@ -102,17 +102,18 @@ class IntraClassVariance(nn.Module):
         self.seen[classes] = True
 
     @torch.no_grad()
-    def weights(self, labels: Tensor) -> Tensor:
+    def weights(self, labels: Tensor, mean_and_std: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Eq. 9: 1 + clip((v_y - mean(v)) / (std(v) + 1e-6), -1, 0) for each label's class y.
 
         Args:
             labels: [B] global class indices.
+            mean_and_std: of v as it is now, where the caller has them already.
 
         Returns:
             float32 [B] in [0, 1].
         """
         labels = checked_labels(labels, self.num_classes)
-        mean, std = self.mean_and_std()
+        mean, std = self.mean_and_std() if mean_and_std is None else mean_and_std
         here = self._is_local(labels)
         weights = mean.new_zeros(len(labels))
         own = self.variance[labels[here] - self.class_start].to(mean.dtype)
@@ -126,8 +127,11 @@ class IntraClassVariance(nn.Module):
         """
         v = self.variance.to(_accumulator_dtype(self.variance.device))
         counted = self.seen if self.only_seen else torch.ones_like(self.seen)
-        count = self._sum_over_ranks(counted.sum().to(v.dtype)).clamp_min(1)
-        mean = self._sum_over_ranks(torch.where(counted, v, 0).sum()) / count
+        # In one message: what a sum over ranks takes is the waiting for each other.
+        sums = torch.stack([counted.sum().to(v.dtype), torch.where(counted, v, 0).sum()])
+        count, total = self._sum_over_ranks(sums)
+        count = count.clamp_min(1)
+        mean = total / count
         squares = torch.where(counted, v - mean, 0).square().sum()
         return mean, (self._sum_over_ranks(squares) / count).sqrt()
 

@@ -22,7 +22,9 @@ from igfiqa_head.ranks import ALONE, Ranks
 _TIMEOUT = 120
 _CONTEXT = multiprocessing.get_context("forkserver")
 # Optimisers import torch._dynamo, and DistributedDataParallel the other, which takes seconds in each process.
-_CONTEXT.set_forkserver_preload(["torch._dynamo", "torch.distributed.fsdp", "trainer.run", "tests.gloo"])
+_CONTEXT.set_forkserver_preload(
+    ["torch._dynamo", "torch.distributed.fsdp", "trainer.run", "train", "tests.gloo"]
+)
 
 
 def on_ranks(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -67,10 +67,5 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:
     return None if number is None else int(number)
 
 
-def is_first(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is the process that writes files and speaks for all."""
-    return environment.get("RANK", "0") == "0"
-
-
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__

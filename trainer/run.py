@@ -86,11 +86,11 @@ def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[W
 
 
 def _describe(config: EasyDict, trainer: Trainer, dataset: Any) -> None:
-    several = f"{trainer.ranks.size} processes, the first " if trainer.ranks.size > 1 else ""
+    several = f" in {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""
     LOGGER.info(
         "%s: %d images of %d classes; %s on %s%s; %d epochs of %d steps; writing to %s",
-        config.rec, len(dataset), config.num_classes or dataset.num_classes, config.network, several,
-        trainer.loader.device, trainer.num_epoch, trainer.steps_per_epoch, config.output,
+        config.rec, len(dataset), config.num_classes or dataset.num_classes, config.network,
+        trainer.loader.device.type, several, trainer.num_epoch, trainer.steps_per_epoch, config.output,
     )  # fmt: skip
 
 

@@ -207,6 +207,21 @@ def test_without_variance_weights_every_sample_counts_but_v_is_still_tracked() -
     assert outputs[0].statistics["zero_weights"] == 0
 
 
+@pytest.mark.parametrize("variance_weights", [True, False])
+def test_a_step_sweeps_over_all_classes_once_and_logs_what_it_weighed_by(
+    monkeypatch: pytest.MonkeyPatch, variance_weights: bool
+) -> None:
+    head = IGFIQAHead(8, 5, variance_weights=variance_weights)
+    sweeps = []
+    sweep = head.variance.mean_and_std
+    monkeypatch.setattr(head.variance, "mean_and_std", lambda: sweeps.append(sweep()) or sweeps[-1])
+    embeddings, labels = batch(12, 5, 8)
+    statistics = head(embeddings, labels, Prototypes(5, 8), epoch=0).statistics
+    assert len(sweeps) == 1
+    assert (statistics["variance_mean"], statistics["variance_std"]) == sweeps[0]
+    assert statistics["variance_mean"].item() == pytest.approx(head.variance.variance.double().mean().item())
+
+
 def test_class_weights_are_the_weights_of_every_class() -> None:
     head = IGFIQAHead(8, 5)
     head.start_from(torch.arange(5), torch.tensor([0.9, 0.1, 0.2, 0.1, 0.3]))

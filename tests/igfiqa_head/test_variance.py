@@ -209,6 +209,15 @@ def test_bad_updates_are_refused(labels: torch.Tensor, momentum: float, message:
     assert module.variance.tolist() == [1, 1, 1]
 
 
+def test_weights_take_the_mean_and_std_they_are_given() -> None:
+    module = IntraClassVariance(3)
+    module.variance.copy_(torch.tensor([0.1, 0.5, 0.9]))
+    labels = torch.tensor([2, 1, 0])
+    assert torch.equal(module.weights(labels, module.mean_and_std()), module.weights(labels))
+    given = torch.tensor(0.7, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+    torch.testing.assert_close(module.weights(labels, given), torch.tensor([1, 0.5, 0]), rtol=0, atol=1e-5)
+
+
 def test_bad_labels_are_refused_by_weights() -> None:
     with pytest.raises(ValueError, match=r"got 3 \.\. 3"):
         IntraClassVariance(3).weights(torch.tensor([3]))
