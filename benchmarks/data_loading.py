@@ -1,21 +1,26 @@
-"""The loader against a bare decode loop, on one core: what reading, flipping and handing over cost.
+"""The loader against a bare decode loop, per core: what reading, flipping and handing over cost.
 
     python benchmarks/data_loading.py
     python benchmarks/data_loading.py --rec /data/faces_emore --images 20000
 
-Everything runs on one core, the loader's worker beside the process that it serves, so a ratio of 0.9 means
-that nine tenths of a core's time decode. The contenders take turns, in an order that changes each round:
-
     bare decode        cv2.imdecode of bytes that lie in memory, one after the other, and nothing else
-    what must be done  the same in shuffled order, half of the images flipped, each copied to a batch
+    what must be done  the same, half of the images flipped, each copied to a batch
     no worker          trainer.loader in the training process: shuffled, read from the file, flipped, uint8
     one worker         the same with a worker
     one worker, float  the same, and to float32 on the CPU, which on a GPU is the device's work
     PyTorch's own      the same data set and flips, batches sent as tensors: the usual way
     decoded cache      one worker, with decoded_cache=DIR
 
-Given are medians with their 95 % intervals; those of the ratio to the bare loop are of the ratios within each
-round. The ratio of "one worker" should be at least 0.9; exit status 1 if its interval lies below.
+Per core means per second of processor time: of this process and of the workers, all of their threads, added.
+So a ratio of 0.9 says that nine tenths of what the loader takes is decoding, whatever else the machine does.
+An epoch is measured from when the workers are idle until they are idle again; what they read of the next one
+by then is as much as they had read of this one before. The bare loops take the images in a shuffled order,
+too: a decoder is faster where neighbours are alike. All run on one core, so that elapsed time, given beside,
+means the same on a machine with nothing else to do.
+
+The contenders take turns, in an order that changes each round. Given are medians with their 95 % intervals;
+those of the ratios to the bare loop are of the ratios within each round. The ratio of "one worker" should be
+at least 0.9; exit status 1 if its interval lies below. Processor time of the workers is had on Linux alone.
 
 Without --rec, the images are rendered faces, 112 x 112, as JPEG of quality 95, in a RecordIO file.
 """
@@ -23,6 +28,8 @@ Without --rec, the images are rendered faces, 112 x 112, as JPEG of quality 95, 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -113,6 +120,7 @@ class Flipped(Dataset):
 def contenders(dataset: FirstImages, batch: int, folder: Path) -> dict[str, Pass]:
     """What is timed, by its name; each call is one epoch."""
     encoded = dataset.encoded()
+    np.random.default_rng(1).shuffle(encoded)
     cached = open_decoded(dataset, folder, source="benchmark", num_workers=1)
     plain = DataLoader(
         Flipped(dataset), batch, shuffle=True, drop_last=True, num_workers=1, persistent_workers=True
@@ -127,12 +135,11 @@ def contenders(dataset: FirstImages, batch: int, folder: Path) -> dict[str, Pass
 
     slots = np.empty((batch, 112, 112, 3), np.uint8)
     flipped = np.random.default_rng(0).random(len(encoded)) < 0.5
-    order = np.random.default_rng(1).permutation(len(encoded)).tolist()
 
     def decode_flip_copy(epoch: int) -> None:
-        for row, (index, is_flipped) in enumerate(zip(order, flipped.tolist(), strict=True)):
-            image = cv2.imdecode(np.frombuffer(encoded[index], np.uint8), cv2.IMREAD_COLOR)
-            slots[row % batch] = cv2.flip(image, 1) if is_flipped else image
+        for row, (image, is_flipped) in enumerate(zip(encoded, flipped.tolist(), strict=True)):
+            decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+            slots[row % batch] = cv2.flip(decoded, 1) if is_flipped else decoded
 
     none, one, floats, of_cache = (
         loader(dataset, 0),
@@ -156,17 +163,38 @@ def exhaust(batches: Iterator[object]) -> None:
         pass
 
 
+def processor_time() -> float:
+    """Seconds that this process and its workers have computed, all threads."""
+    total, clock = time.process_time(), ctypes.c_int()
+    for worker in multiprocessing.active_children():
+        if ctypes.CDLL(None).clock_getcpuclockid(worker.pid, ctypes.byref(clock)):
+            raise ProcessLookupError(f"worker {worker.pid} is gone")
+        total += time.clock_gettime(clock.value)
+    return total
+
+
+def wait_until_idle() -> None:
+    def is_idle(pid: int | None) -> bool:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+        return state == "S"  # it waits to be told what to do
+
+    while not all(is_idle(worker.pid) for worker in multiprocessing.active_children()):
+        time.sleep(0.01)  # looking takes processor time
+
+
 def measure(passes: dict[str, Pass], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of an epoch, [rounds] for each contender."""
-    seconds: dict[str, list[float]] = {name: [] for name in passes}
+    """Seconds of an epoch, of processor time and elapsed, [rounds, 2] for each contender."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
     rng = np.random.default_rng(0)
     for name in passes:
-        passes[name](0)  # workers are started
+        passes[name](0)  # pages are touched, and batches of epoch 1 read ahead
+    wait_until_idle()
     for epoch in tqdm(range(1, rounds + 1), leave=False, disable=None):
         for name in rng.permutation(list(passes)):
-            start = time.perf_counter()
+            before, start = processor_time(), time.perf_counter()
             passes[name](epoch)
-            seconds[name].append(time.perf_counter() - start)
+            wait_until_idle()
+            seconds[name].append((processor_time() - before, time.perf_counter() - start))
     return {name: np.array(values) for name, values in seconds.items()}
 
 
@@ -195,14 +223,16 @@ def main() -> int:
         f"{len(dataset)} images of {size:.1f} kB, batches of {options.batch}, {options.rounds} rounds, "
         "one core"
     )
-    print(f"{'':20} {'images/s':>9} {'95 % interval':>17} {'of bare decode':>15}")
+    print(f"{'':20} {'images/s and core':>26} {'of bare decode':>22} {'elapsed':>8}")
+    bare = seconds["bare decode"] / images["bare decode"]
     ratios = {}
     for name, values in seconds.items():
-        rate = images[name] / values
-        ratios[name] = median(rate * seconds["bare decode"] / images["bare decode"])
+        per_image = values / images[name]
+        ratios[name] = median(bare[:, 0] / per_image[:, 0])
+        elapsed = np.median(bare[:, 1] / per_image[:, 1])
         print(
-            "{:20} {:>9.0f} {:>8.0f} {:>8.0f} {:>6.3f} ({:.3f} .. {:.3f})".format(
-                name, *median(rate), *ratios[name]
+            "{:20} {:>8.0f} ({:>6.0f} ..{:>7.0f}) {:>6.3f} ({:.3f} .. {:.3f}) {:>8.3f}".format(
+                name, *median(1 / per_image[:, 0]), *ratios[name], elapsed
             )
         )
     _, low, high = ratios[JUDGED]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import torch
@@ -56,6 +57,8 @@ class Loader:
         self.batches_per_epoch = self._order.steps
         self.batches_of_all = math.ceil(len(self._share) / batch_size)
         self._prefetcher = Prefetcher(dataset, batch_size, seed=seed, num_workers=num_workers)
+        self._stream: Iterator[Faces] = iter(())
+        self._next: int | None = None  # number of the stream's next batch, counted through all epochs
 
     def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch``, from number ``first`` on. It ends what an earlier call has not finished.
@@ -69,10 +72,23 @@ class Loader:
 
     def faces(self, epoch: int, first: int = 0) -> Iterator[Faces]:
         """The same as :meth:`batches`, as bytes on the host: what the workers made."""
-        order = self._order  # not self, which leads back to the prefetcher
-        return self._prefetcher.read(
-            Draw(order.batch(epoch, step), epoch) for step in range(first, order.steps)
-        )
+        steps = self.batches_per_epoch
+        begin, end = epoch * steps + first, (epoch + 1) * steps
+        if self._next != begin:
+            self._next, self._stream = begin, self._prefetcher.read(self._draws(begin))
+        for number in range(begin, end):
+            if self._next != number:  # a later call has taken over
+                return
+            self._next = None  # if there is an error, the stream ends with it
+            faces = next(self._stream)
+            self._next = number + 1
+            yield faces
+
+    def _draws(self, begin: int) -> Iterator[Draw]:
+        """From batch ``begin`` of all epochs on, without end, so that workers do not wait for an epoch."""
+        for number in count(begin):
+            epoch, step = divmod(number, self.batches_per_epoch)
+            yield Draw(self._order.batch(epoch, step), epoch)
 
     def every_image(self) -> Iterator[Batch]:
         """Each image once over all ranks, upright and in the data set's order.
@@ -83,6 +99,7 @@ class Loader:
         """
         share, at_once = self._share, self._batch_size
         draws = (Draw(share[start : start + at_once]) for start in range(0, len(share), at_once))
+        self._next = None
         for faces in self._prefetcher.read(draws):
             yield self._on_device(faces, epoch=0)
 
@@ -91,4 +108,5 @@ class Loader:
         if self.device.type == "cuda":  # from pinned memory the copy need not be waited for
             images, labels = images.pin_memory(), labels.pin_memory()
         images = to_network_input(images, self.device)
-        return Batch(images, labels.to(self.device, non_blocking=True), faces.indices, epoch)
+        labels = labels.to(self.device, non_blocking=True, copy=True)
+        return Batch(images, labels, faces.indices.clone(), epoch)

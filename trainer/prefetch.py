@@ -1,41 +1,53 @@
 """Faces decoded ahead of time, by processes that write them to where the trainer reads them.
 
-Batches lie in a few slots of shared memory that are used over and over. To send each batch as a tensor of its
-own, as PyTorch does, would take fresh memory for it: its pages cost as much time as decoding what is in it.
+Batches lie in a few slots of shared memory that are used over and over: to send each one as memory of its own
+would cost as much time, for its pages, as decoding what is in it. Each process is told by a pipe which slot
+to fill and does so in turn. So what is asked for and what comes are in one order, and at either end of the
+pipe it is noticed when the other one dies.
+
+What the trainer does for a batch finds nothing in the caches, so it should be little: the queues and threads
+of PyTorch's DataLoader cost nearly four times as much.
 """
 
 from __future__ import annotations
 
 import gc
 import signal
+import struct
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, multiprocessing
 
 from igfiqa_head.draws import keyed_uniforms
 
 FLIP_STREAM = 2  # keeps the flips apart from the degradations, which have the same keys
+UPRIGHT = -1
 _BATCHES_AHEAD = 2  # per worker
+
+# This process's ends of the pipes to all workers. A worker that is forked inherits them, and were it to keep
+# one open, the worker at its other end would not notice that the trainer has closed it.
+_OUR_ENDS: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 class Draw(NamedTuple):
-    """Positions in the data set, and the epoch that their flips are drawn for; None leaves them upright."""
+    """Positions in the data set, and the epoch that their flips are drawn for, or ``UPRIGHT``."""
 
     indices: NDArray[np.int64]
-    epoch: int | None = None
+    epoch: int = UPRIGHT
 
 
 class Faces(NamedTuple):
-    """A batch on the host; ``images`` is overwritten once the next one is asked for.
+    """A batch on the host, all of it overwritten once the next one is asked for.
 
     Attributes:
         images: RGB uint8 [N, H, W, 3].
@@ -49,36 +61,34 @@ class Faces(NamedTuple):
 
 
 class _Task(NamedTuple):
+    """The first ``size`` indices of a slot are to be read."""
+
     slot: int
-    draw: Draw
+    size: int
+    epoch: int
 
 
-class _Tasks:
-    """What the workers are told to read, and into which slot; the DataLoader asks for it in this process."""
-
-    def __init__(self, num_slots: int) -> None:
-        self._num_slots = num_slots
-        self.draws: Iterable[Draw] = ()
-        self.free: deque[int] = deque()
-
-    def __iter__(self) -> Iterator[_Task]:
-        self.free = deque(range(self._num_slots))
-        for draw in self.draws:
-            yield _Task(self.free.popleft(), draw)
+_PACKED_TASK = struct.Struct("<3q")
 
 
-class _IntoSlots(Dataset):
-    """Carries out tasks, within the workers."""
+class _Reader:
+    """Reads images into the slots, when the answer is wanted; ``dataset`` and ``seed`` as in Prefetcher."""
 
-    def __init__(self, dataset: Any, slots: Tensor, seed: int) -> None:
+    def __init__(self, dataset: Any, slots: list[Faces], seed: int) -> None:
         self._dataset, self._slots, self._seed = dataset, slots, seed
+        self._asked: deque[_Task] = deque()
 
-    def __getitem__(self, task: _Task) -> tuple[_Task, NDArray[np.int64]]:
-        indices, epoch = task.draw
-        flipped = np.zeros(len(indices), bool)
-        if epoch is not None:
-            flipped = keyed_uniforms(self._seed, FLIP_STREAM, epoch, indices, count=1)[:, 0] < 0.5
-        faces, labels = self._slots[task.slot].numpy(), np.empty(len(indices), np.int64)
+    def ask(self, task: _Task) -> None:
+        self._asked.append(task)
+
+    def answer(self) -> None:
+        self.read(self._asked.popleft())
+
+    def read(self, task: _Task) -> None:
+        faces, labels, indices = (part[: task.size].numpy() for part in self._slots[task.slot])
+        flipped = np.zeros(task.size, bool)
+        if task.epoch != UPRIGHT:
+            flipped = keyed_uniforms(self._seed, FLIP_STREAM, task.epoch, indices, count=1)[:, 0] < 0.5
         shape = faces.shape[1:]
         for row, (index, is_flipped) in enumerate(zip(indices.tolist(), flipped.tolist(), strict=True)):
             try:
@@ -91,7 +101,55 @@ class _IntoSlots(Dataset):
                     "align all faces to one size"
                 )
             faces[row] = cv2.flip(image, 1) if is_flipped else image  # straight into the slot is slower
-        return task, labels
+
+
+class _Worker:
+    """The same by a process of its own, which begins as soon as it is asked."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._pipe, their_end = multiprocessing.Pipe()
+        _OUR_ENDS.add(self._pipe)
+        self._process = multiprocessing.Process(target=_work, args=(reader, their_end), daemon=True)
+        self._process.start()
+        their_end.close()
+
+    def ask(self, task: _Task) -> None:
+        with suppress(ConnectionError):  # the answer will tell
+            self._pipe.send_bytes(_PACKED_TASK.pack(*task))
+
+    def answer(self) -> None:
+        try:
+            failure = self._pipe.recv_bytes()
+        except (EOFError, ConnectionError) as error:
+            self._process.join()
+            raise ChildProcessError(
+                f"a process that loads images died (exit code {self._process.exitcode}): was it killed for "
+                "want of memory? Lower num_workers"
+            ) from error
+        if failure:
+            raise ValueError(failure.decode())
+
+
+def _work(reader: _Reader, pipe: Connection) -> None:
+    """What a worker does until the trainer closes the pipe, or is gone."""
+    for inherited in list(_OUR_ENDS):
+        inherited.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the trainer's last step needs it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the trainer does then
+    torch.set_num_threads(1)
+    gc.freeze()  # to go through what the trainer has made takes time, and memory that was shared until then
+    with suppress(EOFError, ConnectionError):
+        while True:
+            task = _Task(*_PACKED_TASK.unpack(pipe.recv_bytes()))
+            pipe.send_bytes(_failure(reader, task))
+
+
+def _failure(reader: _Reader, task: _Task) -> bytes:
+    try:
+        reader.read(task)
+    except ValueError as error:
+        return str(error).encode()
+    return b""
 
 
 class Prefetcher:
@@ -110,81 +168,62 @@ class Prefetcher:
     """
 
     def __init__(self, dataset: Any, batch_size: int, *, seed: int, num_workers: int) -> None:
-        num_slots = num_workers * _BATCHES_AHEAD + 1  # one that is being used, the others ahead of it
-        self._slots = torch.empty((num_slots, batch_size, *dataset[0][0].shape), dtype=torch.uint8)
+        self._batch_size, self._ahead = batch_size, num_workers * _BATCHES_AHEAD
+        num_slots = self._ahead + 1  # one that is being used
+        shape = (num_slots, batch_size)
+        images = torch.empty((*shape, *dataset[0][0].shape), dtype=torch.uint8)
+        labels, indices = torch.empty(shape, dtype=torch.int64), torch.empty(shape, dtype=torch.int64)
         if num_workers:
-            _share(self._slots)
-        self._tasks = _Tasks(num_slots)
-        self._loader = DataLoader(
-            _IntoSlots(dataset, self._slots, seed),
-            batch_size=None,
-            sampler=self._tasks,
-            collate_fn=_as_it_is,
-            num_workers=num_workers,
-            prefetch_factor=_BATCHES_AHEAD if num_workers else None,
-            persistent_workers=num_workers > 0,
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # else each pass would advance the global one, and resuming not
-        )
-        # Garbage collection of a cycle ends the threads that talk to the workers before the workers, which
-        # PyTorch then waits for 5 seconds. So this object may be part of a cycle, but its loader is not.
-        weakref.finalize(self, _let_go, self._loader).atexit = False
+            _share(images, labels, indices)
+        self._indices = indices.numpy()
+        self._slots = [Faces(*parts) for parts in zip(images, labels, indices, strict=True)]
+        reader = _Reader(dataset, self._slots, seed)
+        workers = [_Worker(reader) for _ in range(num_workers)]
+        self._readers: Sequence[_Reader | _Worker] = workers or [reader]
+        self._asked: deque[tuple[_Reader | _Worker, _Task]] = deque()
 
     def read(self, draws: Iterable[Draw]) -> Iterator[Faces]:
-        """The faces of each draw, which must not refer to this object. It ends what an earlier call began.
+        """The faces of each draw. It ends what an earlier call began.
 
         Raises:
             ValueError: an image cannot be read.
             ChildProcessError: a worker died.
         """
-        self._tasks.draws = draws
-        with _errors_of_workers_in_one_line():
-            for (slot, (indices, _)), labels in self._loader:
-                images = self._slots[slot, : len(indices)]
-                yield Faces(images, torch.from_numpy(labels), torch.from_numpy(indices))
-                self._tasks.free.append(slot)
+        self._forget()
+        asked = self._asked = deque()
+        numbered = enumerate(draws)
+        while self._asked is asked:
+            for number, draw in islice(numbered, self._ahead + 1 - len(asked)):
+                asked.append(self._ask(number, draw))
+            if not asked:
+                return
+            reader, task = asked.popleft()
+            reader.answer()
+            slot = self._slots[task.slot]
+            is_full = task.size == self._batch_size
+            yield slot if is_full else Faces(*(part[: task.size] for part in slot))
+
+    def _ask(self, number: int, draw: Draw) -> tuple[_Reader | _Worker, _Task]:
+        task = _Task(number % len(self._slots), len(draw.indices), draw.epoch)
+        self._indices[task.slot, : task.size] = draw.indices
+        reader = self._readers[number % len(self._readers)]
+        reader.ask(task)
+        return reader, task
+
+    def _forget(self) -> None:
+        """Take the answers that nobody waits for any more."""
+        while self._asked:
+            reader, _ = self._asked.popleft()
+            with suppress(ValueError):
+                reader.answer()
 
 
-def _share(slots: Tensor) -> None:
+def _share(*slots: Tensor) -> None:
     try:
-        slots.share_memory_()
+        for tensor in slots:
+            tensor.share_memory_()
     except RuntimeError as error:
         raise ValueError(
-            f"{slots.nbytes / 2**20:.0f} MiB of memory to share with the loader's workers cannot be had "
+            f"{slots[0].nbytes / 2**20:.0f} MiB of memory to share with the loader's workers cannot be had "
             f"({error}): lower num_workers or batch_size, or give the container more (docker run --shm-size)"
-        ) from error
-
-
-def _let_go(loader: DataLoader) -> None:
-    """What is wanted is that the reference to the loader ends."""
-
-
-def _as_it_is(result: Any) -> Any:
-    """PyTorch's own conversion would make tensors of the small arrays, which take longer to send."""
-    return result
-
-
-def _start_worker(worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal; the trainer still needs its workers for the last step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # to go through what the trainer has made takes time, and memory that was shared until then
-
-
-@contextmanager
-def _errors_of_workers_in_one_line() -> Iterator[None]:
-    """torch puts a worker's whole traceback into the message; its last line is what was meant."""
-    try:
-        yield
-    except ValueError as error:
-        message = str(error)
-        if not message.startswith("Caught "):
-            raise
-        # Its frames refer to the workers and are part of a cycle, see Prefetcher.
-        error.__traceback__ = None
-        raise ValueError(message.strip().splitlines()[-1].partition(": ")[2]) from error
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise ChildProcessError(
-            f"a process that loads images died ({error}): was it killed for want of memory? Lower num_workers"
         ) from error

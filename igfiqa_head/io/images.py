@@ -12,6 +12,8 @@ MAX_PIXELS = 2**26
 """Default limit of :func:`decode_image`: 67 megapixels, 200 MB in RGB. OpenCV's own limit is 2**30 pixels."""
 
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # before OpenCV 4.11: BGR alone
+_SEGMENT = struct.Struct(">BBH")  # compiled once: this is done for every image of an epoch
+_FRAME_SIZE = struct.Struct(">HH")
 _NOT_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC lie among the SOFn markers (ITU-T T.81, B.1)
 
 
@@ -112,13 +114,13 @@ def _jpeg_size(encoded: bytes) -> tuple[int, int]:
     """Walk the marker segments to the frame header SOFn (ITU-T T.81, B.2.2)."""
     position = 2
     while True:
-        prefix, marker, length = struct.unpack_from(">BBH", encoded, position)
+        prefix, marker, length = _SEGMENT.unpack_from(encoded, position)
         if prefix != 0xFF:
             raise ValueError(f"damaged JPEG: no marker at byte {position}")
         if marker == 0xFF:  # a fill byte before the marker
             position += 1
         elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAME_HEADERS:
-            height, width = struct.unpack_from(">HH", encoded, position + 5)
+            height, width = _FRAME_SIZE.unpack_from(encoded, position + 5)
             return height, width
         else:
             position += 2 + length

@@ -30,7 +30,7 @@ EXACT_IN_FLOAT32 = 2**24
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 PART = struct.Struct("<II")
 HEADER = struct.Struct("<IfQQ")
-PART_AND_HEADER = struct.Struct("<II" + "IfQQ")
+START = struct.Struct("<IIIf")  # of a part and of the header within it, up to the label
 FIRST_LABEL = struct.Struct("<f")
 LENGTH_BITS = 29
 LENGTH_MASK = (1 << LENGTH_BITS) - 1
@@ -145,12 +145,14 @@ class RecordReader:
         Raises:
             CorruptRecordError: the record is damaged.
         """
-        if offset + PART_AND_HEADER.size <= self._size:
-            magic, length, flag, label, *_ = PART_AND_HEADER.unpack_from(self._bytes, offset)
-            start, end = offset + PART_AND_HEADER.size + 4 * flag, offset + PART.size + length
+        payload = offset + PART.size
+        if payload + HEADER.size <= self._size:
+            magic, length, flag, label = START.unpack_from(self._bytes, offset)
+            labels, end = payload + HEADER.size, payload + length
+            start = labels + 4 * flag
             if magic == MAGIC and length <= LENGTH_MASK and start <= end and self._record_ends(end):
                 if flag:
-                    (label,) = FIRST_LABEL.unpack_from(self._bytes, offset + PART_AND_HEADER.size)
+                    (label,) = FIRST_LABEL.unpack_from(self._bytes, labels)
                 return label, self._bytes[start:end]
         record = self._record(offset)  # it is in several parts, or damaged
         return float(record.labels[0]), record.data

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ import pytest
 import torch
 
 from igfiqa_head.sub_batches import Batch, halves
+from trainer import prefetch
 from trainer.loader import Loader, to_network_input
 
 CPU = torch.device("cpu")
@@ -123,6 +129,37 @@ def test_a_pass_may_be_left_for_another(num_workers: int) -> None:
         assert_equal(got, expected)
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_later_call_goes_on_where_an_earlier_one_is(num_workers: int) -> None:
+    loader = make(4, num_workers)
+    earlier = loader.batches(3)
+    whole = [next(earlier), next(earlier), *loader.batches(3, first=2), *loader.batches(4)]
+    for expected, got in zip([*make(4).batches(3), *make(4).batches(4)], whole, strict=True):
+        assert_equal(got, expected)
+    assert list(earlier) == []
+
+
+class Counted(Numbered):
+    """Counts the images read, by all processes."""
+
+    def __init__(self) -> None:
+        self.count = multiprocessing.Value("i", 0)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        with self.count:
+            self.count.value += 1
+        return super().__getitem__(index)
+
+
+def test_the_next_epoch_is_begun_while_the_last_batch_is_used() -> None:
+    dataset = Counted()
+    loader = Loader(dataset, 11, seed=5, num_workers=1, device=CPU)
+    assert len(list(loader.batches(0))) == 2
+    wait_until(lambda: dataset.count.value == 1 + 22 + 2 * 11)
+    for expected, got in zip(make(11).batches(1), loader.batches(1), strict=True):
+        assert_equal(got, expected)
+
+
 def test_bytes_stay_until_the_next_are_asked_for() -> None:
     loader = make(2, num_workers=2)
     for epoch in (0, 1):
@@ -135,7 +172,10 @@ def test_bytes_stay_until_the_next_are_asked_for() -> None:
 
 @pytest.mark.parametrize("dataset", [Numbered(), Damaged(np.zeros(3, np.uint8))])
 def test_workers_end_with_their_loader(dataset: Numbered) -> None:
+    before = set(multiprocessing.active_children())
     loader = Loader(dataset, 11, seed=5, num_workers=1, device=CPU)
+    workers = set(multiprocessing.active_children()) - before
+    later = make(num_workers=1)  # its worker is a copy of this process, pipes included
     batches = loader.batches(0)
     with suppress(ValueError):
         next(batches)
@@ -144,7 +184,54 @@ def test_workers_end_with_their_loader(dataset: Numbered) -> None:
     started = time.perf_counter()
     del loader, batches
     gc.collect()
-    assert time.perf_counter() - started < 3  # PyTorch kills them after 5 seconds if they do not hear of it
+    assert time.perf_counter() - started < 3
+    wait_until(lambda: workers.isdisjoint(multiprocessing.active_children()))
+    assert len(workers) == 1
+    assert next(later.batches(0)) is not None
+
+
+KILLED = """
+import multiprocessing, sys, time
+sys.path[:0] = {path!r}
+from tests.trainer.test_loader import make
+loader = make(2, num_workers=3)
+next(loader.batches(0))
+print(*(worker.pid for worker in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_trainer() -> None:
+    code = KILLED.format(path=sys.path)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as trainer:
+        assert trainer.stdout is not None
+        workers = [int(pid) for pid in trainer.stdout.readline().split()]
+        trainer.kill()
+    assert len(workers) == 3
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is no zombie; whether those are collected depends on init."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_workers_that_are_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows, where they do not begin as copies of the trainer."""
+    monkeypatch.setattr(prefetch, "multiprocessing", torch.multiprocessing.get_context("spawn"))
+    loader = make(num_workers=1)
+    for expected, got in zip(make().batches(1, 2), loader.batches(1, 2), strict=True):
+        assert_equal(got, expected)
 
 
 class TestRanks:
