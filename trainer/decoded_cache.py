@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import atomic_path, remove_leftovers
 from trainer.log import LOGGER
 from trainer.prefetch import Draw, Prefetcher
 
@@ -160,9 +160,9 @@ class _Cache:
 
     def build(self, num_workers: int) -> DecodedFaces:
         """Decode all images. What is left of an earlier cache, or of an attempt to make one, is removed."""
-        leftovers = self._images.parent.glob(f".{self._images.stem}.*")
-        for path in (self._json, self._images, *leftovers):
+        for path in (self._json, self._images):
             path.unlink(missing_ok=True)
+            remove_leftovers(path)
         self._check_space()
         LOGGER.info("decoding the images of %s to %s", self._source, self._images)
         with atomic_path(self._images) as temporary, open(temporary, "wb") as file:

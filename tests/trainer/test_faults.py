@@ -89,7 +89,13 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(
 ) -> None:
     """SIGKILL to one process at a time; the others must end by themselves."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    overrides = ("network=tiny_group_norm", "num_epoch=3", "checkpoint_every=1", f"batch_size={12 // size}")
+    overrides = (
+        "network=tiny_group_norm",
+        "num_epoch=3",
+        "checkpoint_every=1",
+        "rank_timeout=15",
+        f"batch_size={12 // size}",
+    )
     for _ in range(2):  # the first one waits until the fork server has imported torch
         shutil.rmtree(whole, ignore_errors=True)
         began = time.monotonic()
@@ -160,7 +166,7 @@ def test_a_dead_worker_ends_the_run(recipe_path: Path, tmp_path: Path) -> None:
     assert "error: a process that loads images died" in error
     assert "Traceback" not in error
     position = load_checkpoint(tmp_path / "run", {})
-    assert position.global_step == 4
+    assert position.global_step in (4, 8)  # the last epoch's end; the workers were ahead
 
 
 def train_and_kill_workers(recipe: str, output: Path, errors: Path) -> None:
