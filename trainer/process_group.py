@@ -45,9 +45,7 @@ def training_processes(
             f"{size} processes were started, which train on CUDA or CPU, got device {device}: set device=cpu"
         )
     try:
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=timeout)
-        )
+        _join(device, timedelta(seconds=timeout), environment)
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
@@ -59,6 +57,22 @@ def training_processes(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _join(device: torch.device, timeout: timedelta, environment: Mapping[str, str]) -> None:
+    """As ``env://`` does, but apart from what earlier attempts have left in the store that torchrun keeps.
+
+    After a restart on a fixed port, processes would be sent to the addresses of those that were killed.
+    """
+    store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"attempt {attempt}", store),
+        rank=rank,
+        world_size=size,
+        timeout=timeout,
+    )
 
 
 def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:

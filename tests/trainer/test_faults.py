@@ -249,8 +249,8 @@ def save_at_steps(ranks: Ranks, config: EasyDict, steps: list[int]) -> None:
 def test_torchrun_restarts_a_run_whose_process_was_killed(recipe_path: Path, tmp_path: Path) -> None:
     def command(output: str) -> list[str]:
         options = ["--nproc_per_node=2", "--max-restarts=2", f"--master_port={free_port()}"]
-        recipe = [str(recipe_path), f"output={tmp_path / output}", "num_epoch=300", "checkpoint_every=1"]
-        keys = ["batch_size=6", "resume=auto", "val_targets=", "network=tiny_group_norm"]
+        recipe = [str(recipe_path), f"output={tmp_path / output}", "num_epoch=60", "checkpoint_every=1"]
+        keys = ["batch_size=6", "resume=auto", "val_targets=", "network=tiny_group_norm", "rank_timeout=60"]
         return [
             sys.executable,
             "-m",
@@ -261,7 +261,7 @@ def test_torchrun_restarts_a_run_whose_process_was_killed(recipe_path: Path, tmp
             *keys,
         ]
 
-    whole = subprocess.run(command("whole"), capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    whole = subprocess.run(command("whole"), capture_output=True, text=True, timeout=200, cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     killed = subprocess.Popen(command("parts"), stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     while not checkpoint_path(tmp_path / "parts", 1).exists():
@@ -269,7 +269,7 @@ def test_torchrun_restarts_a_run_whose_process_was_killed(recipe_path: Path, tmp
         time.sleep(0.1)
     (children,) = Path(f"/proc/{killed.pid}/task/{killed.pid}").glob("children")
     os.kill(int(children.read_text().split()[1]), signal.SIGKILL)
-    _, error = killed.communicate(timeout=300)
+    _, error = killed.communicate(timeout=200)
     assert killed.returncode == 0, error
     log = (tmp_path / "parts" / "training.log").read_text()
     assert "resumed in epoch" in log
