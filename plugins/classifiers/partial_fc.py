@@ -126,11 +126,8 @@ class PartialFC(nn.Module):
             unit, weight, own, scale=self.scale, negatives=self._negatives(output.negatives), classes=classes
         )
         log_sum_exp, nearest = self._of_all_classes(*others)
-        if (
-            classes is None
-            and self.num_classes > 1
-            and not (embeddings.is_inference() or labels.is_inference())
-        ):
+        is_trained = not (embeddings.is_inference() or labels.is_inference())
+        if is_trained and classes is None and self.num_classes > 1:
             found = self.ranks.own_rows(target.detach()), self.ranks.own_rows(nearest)
             self._seen = _Seen.of(self.weight, embeddings, labels, similarities=found)
         loss = -F.logsigmoid(self.scale * output.target - log_sum_exp).mean()
@@ -188,7 +185,8 @@ class PartialFC(nn.Module):
         own = labels - self.classes.start
         if self.sample_rate >= 1:
             return None, own
-        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, np.array(self.classes), count=1)
+        held = np.arange(self.classes.start, self.classes.stop)
+        draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, held, count=1)
         chosen = torch.from_numpy(draws[:, 0] < self.sample_rate).to(labels.device)
         is_here = (own >= 0) & (own < len(chosen))
         row = own.clamp(0, len(chosen) - 1)
