@@ -137,7 +137,7 @@ class PartialFC(nn.Module):
         if output.regulariser is not None:
             loss = loss + output.regulariser
         if loss.requires_grad:
-            # A fused optimiser writes to W without counting it as a change, but not before the gradient is due.
+            # A fused optimiser writes to W without counting it as a change, but after the gradient is made.
             loss.register_hook(self._forget)
         return loss
 
