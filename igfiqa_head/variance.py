@@ -80,7 +80,8 @@ class IntraClassVariance(nn.Module):
 
         Args:
             labels: [B] global class indices.
-            ccs: [B] cosines, any float type.
+            ccs: [B] cosines, any float type. Those that are not finite, of a step that will not be taken, are
+                left out.
             momentum: alpha in [0, 1].
 
         Raises:
@@ -91,7 +92,7 @@ class IntraClassVariance(nn.Module):
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         if ccs.shape != labels.shape:
             raise ValueError(f"ccs must be [{len(labels)}] like the labels, got shape {tuple(ccs.shape)}")
-        here = self._is_local(labels)
+        here = self._is_local(labels) & ccs.isfinite()
         classes, inverse, counts = torch.unique(
             labels[here] - self.class_start, return_inverse=True, return_counts=True
         )

@@ -111,7 +111,7 @@ class Trainer:
         after_steps_every: int = 2000,
     ) -> None:
         self.backbone, self.classifier, self.quality_head = backbone, classifier, quality_head
-        self.training_pass = training_pass or backbone
+        self.training_pass = backbone if training_pass is None else training_pass
         self.objective = Objective(self.training_pass, backbone, classifier, quality_head, half)
         self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
         self.output, self.log, self.ranks, self.seed = output, log, ranks, seed

@@ -131,13 +131,19 @@ class PartialFC(nn.Module):
             found = self.ranks.own_rows(target.detach()), self.ranks.own_rows(nearest)
             self._seen = _Seen.of(self.weight, embeddings, labels, similarities=found)
         loss = -F.logsigmoid(self.scale * output.target - log_sum_exp).mean()
-        return loss if output.regulariser is None else loss + output.regulariser
+        if output.regulariser is not None:
+            loss = loss + output.regulariser
+        if loss.requires_grad:
+            # A fused optimiser writes to W without counting it as a change, but after the gradient is made.
+            loss.register_hook(self._forget)
+        return loss
 
     @torch.no_grad()
     def class_center_similarities(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """(CCS [B], NNCCS [B]) over all classes, whatever the sample rate, without gradient (Eq. 1).
 
-        The loss of the same tensors has found them on its way: asked after it, they cost nothing.
+        The loss of the same tensors has found them on its way: asked between it and its backward pass, they
+        cost nothing.
         """
         if self._seen is not None and self._seen.answers(self.weight, embeddings, labels):
             return self._seen.similarities
@@ -160,6 +166,9 @@ class PartialFC(nn.Module):
         lengths = means.norm(dim=1, keepdim=True)
         known = lengths.squeeze(1) > 0
         self.weight[classes[known] - self.classes.start] = (means / lengths)[known].to(self.weight.dtype)
+
+    def _forget(self, _: Tensor) -> None:
+        self._seen = None
 
     def _gathered(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Unit embeddings and labels of all ranks."""

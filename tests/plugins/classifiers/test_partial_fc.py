@@ -167,10 +167,11 @@ def test_the_similarities_of_the_batch_just_seen_cost_no_product() -> None:
     embeddings, labels = problem(6, 40, 5)
     module = classifier(40, 5)
     expected = module.class_center_similarities(embeddings, labels)
-    module(embeddings.requires_grad_(), labels).backward()
+    loss = module(embeddings.requires_grad_(), labels)
     with MadeTensors() as made:
         got = module.class_center_similarities(embeddings.detach(), labels)
     assert "mm" not in made.operations
+    assert loss.requires_grad
     assert not any(similarity.requires_grad for similarity in got)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
 
@@ -188,6 +189,11 @@ def moved_prototypes(module: PartialFC, embeddings: torch.Tensor, labels: torch.
     torch.optim.SGD(module.parameters(), lr=0.1).step()
 
 
+def moved_prototypes_unnoticed(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
+    module(embeddings, labels).backward()
+    torch.optim.SGD(module.parameters(), lr=0.1, fused=True).step()  # leaves the version as it was
+
+
 def loaded_prototypes(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> None:
     module.load_state_dict({"weight": torch.randn(40, 5, dtype=torch.float64)})
 
@@ -203,7 +209,15 @@ def fewer(module: PartialFC, embeddings: torch.Tensor, labels: torch.Tensor) -> 
 
 @pytest.mark.parametrize(
     "change",
-    [other_values, other_labels, moved_prototypes, loaded_prototypes, another_precision, fewer],
+    [
+        other_values,
+        other_labels,
+        moved_prototypes,
+        moved_prototypes_unnoticed,
+        loaded_prototypes,
+        another_precision,
+        fewer,
+    ],
 )
 def test_similarities_of_anything_else_are_not_those_just_seen(
     change: Callable[[PartialFC, torch.Tensor, torch.Tensor], None],
