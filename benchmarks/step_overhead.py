@@ -15,15 +15,13 @@ of the images.
 all images have to be embedded: measured over those at hand, and scaled linearly to CASIA-WebFace's, beside
 the paper's figure.
 
-On a CPU the C library must not give memory back between the steps, as PyTorch does not on a GPU: pages
-would be zeroed anew for each large activation, most of all in the one pass of the whole batch, and IG-FIQA's
-two passes of half of it would look cheaper than they are.
+As in a training on a CPU, the C library keeps freed memory. Otherwise the one pass of the whole batch would
+pay most for fresh pages, and IG-FIQA's two passes of half of it would look cheaper than they are.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import itertools
 import sys
 import time
@@ -44,6 +42,7 @@ from igfiqa_head.head import IGFIQAHead  # noqa: E402
 from igfiqa_head.sub_batches import Batch  # noqa: E402
 from trainer import build, build_data  # noqa: E402
 from trainer.first_pass import class_means  # noqa: E402
+from trainer.freed_memory import keep_freed_memory  # noqa: E402
 from trainer.log import RunLog  # noqa: E402
 from trainer.loop import Trainer  # noqa: E402
 from trainer.recipe import load_recipe  # noqa: E402
@@ -72,15 +71,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", help="(%(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="recipe keys of both")
     return parser.parse_args()
-
-
-def keep_freed_memory() -> None:
-    """Let glibc serve all sizes from memory that it has had before."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mmap_max, trim_threshold = -4, -1  # of malloc.h
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, -1)
 
 
 def build_trainer(options: argparse.Namespace, override: str) -> Trainer:

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from igfiqa_head.io.atomic import remove_leftovers
 from igfiqa_head.ranks import ALONE, Ranks
 from trainer.log import LOGGER
 from trainer.torch_files import CheckpointError, load_safely, save_atomically
@@ -45,6 +44,9 @@ class Position:
     images_per_step: int = 1
 
 
+_NEW = ".next.pt"  # ends the name of a file that has not taken the place of the one before yet
+
+
 class _Set(NamedTuple):
     """Files that were written together, that of rank 0 first, and when."""
 
@@ -57,8 +59,11 @@ def checkpoint_path(folder: Path, rank: int = 0) -> Path:
 
 
 def has_checkpoint(folder: Path) -> bool:
-    """Whether there is anything to resume from, be it damaged."""
-    return any(_files(folder))
+    """Whether there is anything to resume from, be it damaged.
+
+    A first checkpoint that not all ranks could write before they were killed is none.
+    """
+    return bool(_files(folder, all_names=False) or _complete_sets(folder)[0])
 
 
 def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks = ALONE) -> None:
@@ -72,7 +77,7 @@ def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks
         CheckpointError: a rank could not write; an earlier checkpoint is as it was.
     """
     path = checkpoint_path(folder, ranks.rank)
-    new = path.with_suffix(".next.pt")
+    new = path.with_suffix(_NEW)
     state = _own_state(parts, ranks) | asdict(position)
     failure = _try_to_save(state, new)
     if ranks.any(failure is not None):
@@ -107,6 +112,9 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
             part.load_state_dict(state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{files[0]} does not fit this recipe ({name}): {error}") from error
+    ranks.any(False)  # all have read, as each waits here for the others
+    if ranks.rank == 0:
+        _finish_replacing(files, folder)
     return Position(**{name: state[name] for name in Position.__dataclass_fields__})
 
 
@@ -149,9 +157,8 @@ def _of_optimizer(
 
 
 def _try_to_save(state: Any, path: Path) -> Exception | None:
-    """Why it failed, or None. Of an attempt that was killed, the remains are removed."""
+    """Why it failed, or None."""
     try:
-        remove_leftovers(path)
         save_atomically(state, path)
     except CheckpointError as error:
         return error
@@ -166,11 +173,23 @@ def _remove_ranks_from(count: int, folder: Path) -> None:
             path.unlink()
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint_gpu_*.pt"))
+def _files(folder: Path, *, all_names: bool = True) -> list[Path]:
+    """All checkpoint files, or those only that have their final names."""
+    found = sorted(folder.glob("checkpoint_gpu_*.pt"))
+    return found if all_names else [path for path in found if not path.name.endswith(_NEW)]
 
 
 def _latest_set(folder: Path) -> _Set:
+    complete, problem = _complete_sets(folder)
+    if not complete:
+        raise problem or _nothing_complete(folder)
+    if problem is not None:
+        LOGGER.warning("not used: %s", problem)
+    return max(complete, key=lambda found: found.global_step)
+
+
+def _complete_sets(folder: Path) -> tuple[list[_Set], CheckpointError | None]:
+    """The sets whose files are all there, and what is wrong with a file that cannot be read."""
     sets: dict[int, dict[int, Path]] = {}
     complete: list[_Set] = []
     problem: CheckpointError | None = None
@@ -182,13 +201,9 @@ def _latest_set(folder: Path) -> _Set:
             continue
         files = sets.setdefault(written_by["set"], {})
         files[written_by["rank"]] = path
-        if files.keys() == set(range(written_by["ranks"])):
+        if len(files) == written_by["ranks"] and set(files) == set(range(len(files))):
             complete.append(_Set(global_step, [files[rank] for rank in sorted(files)]))
-    if not complete:
-        raise problem or _nothing_complete(folder)
-    if problem is not None:
-        LOGGER.warning("not used: %s", problem)
-    return max(complete, key=lambda found: found.global_step)
+    return complete, problem
 
 
 def _origin(path: Path) -> tuple[dict[str, int], int]:
@@ -203,13 +218,20 @@ def _origin(path: Path) -> tuple[dict[str, int], int]:
 
 
 def _nothing_complete(folder: Path) -> CheckpointError:
-    found = [path.name for path in _files(folder)]
+    found = [path.name for path in _files(folder, all_names=False)]
     if not found:
         return CheckpointError(f"nothing to resume: {checkpoint_path(folder)} does not exist")
     return CheckpointError(
         f"{folder} has {', '.join(found)}, but not the files of all ranks of that run: resuming needs them "
         "all, so let output be a folder that all machines share"
     )
+
+
+def _finish_replacing(files: list[Path], folder: Path) -> None:
+    """Give the files of a set their names, if whoever wrote it was killed before."""
+    for rank, path in enumerate(files):
+        if path != checkpoint_path(folder, rank):
+            os.replace(path, checkpoint_path(folder, rank))
 
 
 def _take_own_classes(state: dict[str, Any], files: list[Path], ranks: Ranks) -> None:

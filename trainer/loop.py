@@ -240,7 +240,7 @@ class Trainer:
         step = self.position.global_step + 1
         what = f"loss {loss.item():.4g}, gradient norm {norm.item():.4g}"
         LOGGER.warning("step %d is skipped: %s (%d in a row)", step, what, self._skipped_in_a_row)
-        spoilt = not all(map(_is_finite, self.backbone.buffers()))
+        spoilt = self.ranks.any(not all(map(_is_finite, self.backbone.buffers())))
         if spoilt or self._skipped_in_a_row > self.max_skipped:
             reason = "running statistics of the backbone are not finite" if spoilt else what
             raise self._diverged(f"{reason} in step {step} (epoch {self.position.epoch + 1})")
@@ -288,22 +288,29 @@ class Trainer:
         return parts if self.quality_head is None else parts | {"state_dict_quality_head": self.quality_head}
 
     def save(self) -> None:
-        """Write the checkpoint and the weights, each atomically; every rank calls it."""
-        self._save_checkpoint()
+        """Write the weights and the checkpoint, each atomically; every rank calls it.
+
+        In this order: a run that is killed in between writes both again, even if it was at its end.
+        """
+        self._check_parameters()
         head = self.quality_head
         state = None if head is None else whole_state(head, self.num_classes, self.ranks)
-        if self.ranks.rank > 0:
-            return
-        save_atomically(self.backbone.state_dict(), self.output / "model.pt")
-        self.log.model_saved(self.output / "model.pt", self.position.epoch)
-        if state is not None:
-            save_atomically(state, self.output / "quality_head.pt")
+        if self.ranks.rank == 0:
+            save_atomically(self.backbone.state_dict(), self.output / "model.pt")
+            self.log.model_saved(self.output / "model.pt", self.position.epoch)
+            if state is not None:
+                save_atomically(state, self.output / "quality_head.pt")
+        self._save_checkpoint()
 
     def _save_checkpoint(self) -> None:
+        self._check_parameters()
+        save_checkpoint(self.output, self.position, self._parts(), self.ranks)
+
+    def _check_parameters(self) -> None:
+        """Rather keep what was written before than overwrite it with what no step can repair."""
         parameters = (p for group in self.optimizer.param_groups for p in group["params"])
         if self.ranks.any(not all(map(_is_finite, parameters))):
             raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
-        save_checkpoint(self.output, self.position, self._parts(), self.ranks)
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, by as many ranks as there are now.

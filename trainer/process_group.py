@@ -36,7 +36,7 @@ def training_processes(
         ValueError: the device cannot be used by several processes.
         RankLostError: raised in place of the transport's error when another process is gone.
     """
-    size = int(environment.get("WORLD_SIZE", "1"))
+    size = world_size(environment)
     if size == 1:
         yield ALONE
         return
@@ -73,6 +73,11 @@ def _join(device: torch.device, timeout: timedelta, environment: Mapping[str, st
         world_size=size,
         timeout=timeout,
     )
+
+
+def world_size(environment: Mapping[str, str] = os.environ) -> int:
+    """How many processes torchrun has started, on all machines; 1 without torchrun."""
+    return int(environment.get("WORLD_SIZE", "1"))
 
 
 def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:

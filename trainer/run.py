@@ -26,10 +26,11 @@ from trainer.evaluation import (
     severity_correlation,
     verification_metrics,
 )
+from trainer.freed_memory import keep_freed_memory
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, Writer, logging_to, only_errors_shown
 from trainer.loop import Trainer
-from trainer.process_group import local_rank, training_processes
+from trainer.process_group import local_rank, training_processes, world_size
 from trainer.run_files import resolved, write_json
 from trainer.run_on_top import run_on_top
 from trainer.sources import origin
@@ -49,10 +50,15 @@ def run(config: EasyDict) -> dict[str, Any]:
         TrainingDivergedError, Stopped: see :meth:`trainer.loop.Trainer.fit`.
     """
     if config.recognizer is not None:
-        if local_rank() is not None:
-            raise ValueError("on top of a recognizer one process does all: start train.py with python")
+        if world_size() > 1:
+            raise ValueError(
+                f"on top of a recognizer training runs in one process, got WORLD_SIZE={world_size()}: start "
+                "train.py with python"
+            )
         return run_on_top(config)
     device = build.build_device(config, local_rank())
+    if device.type == "cpu":
+        keep_freed_memory()
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with training_processes(device, config.rank_timeout) as ranks:

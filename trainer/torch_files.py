@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import atomic_path, remove_leftovers
 
 
 class CheckpointError(ValueError):
@@ -17,12 +17,13 @@ class CheckpointError(ValueError):
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """``torch.save`` that leaves either the old file or the whole new one.
+    """``torch.save`` that leaves either the old file or the whole new one, and nothing of killed attempts.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
     try:
+        remove_leftovers(path)
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:

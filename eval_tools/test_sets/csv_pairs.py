@@ -38,7 +38,7 @@ def read_csv_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
     """
     exclusions = Exclusions(path, on_bad)
     rows = _rows(path, read_text(path))
-    _, header = next(rows)
+    _, header = next(rows, (0, []))
     _check_header(path, header)
     root = os.path.dirname(os.path.abspath(path))
     return listed_set(path, root, _pairs(header, rows, exclusions), partial(_locate, root), exclusions)

@@ -219,11 +219,15 @@ def test_files_of_two_moments_are_no_checkpoint(tiny_recipe: Recipe, tmp_path: P
     first, second = "checkpoint_gpu_0.pt", "checkpoint_gpu_1.pt"
 
     def found(**files: bytes) -> int:
+        """Which step is loaded; a set that is found is tidied up."""
         for path in folder.glob("checkpoint_*"):
             path.unlink()
         for name, content in files.items():
             (folder / f"{name.replace('__', '.')}.pt").write_bytes(content)
-        return load_checkpoint(folder, {}).global_step
+        step = load_checkpoint(folder, {}).global_step
+        for name, content in {1: old, 2: new}[step].items():
+            assert (folder / name).read_bytes() == content
+        return step
 
     # Killed before the second rank had written, between the renames, and after both.
     at = {"checkpoint_gpu_0": old[first], "checkpoint_gpu_1": old[second]}
@@ -236,6 +240,12 @@ def test_files_of_two_moments_are_no_checkpoint(tiny_recipe: Recipe, tmp_path: P
         found(**at)
     with pytest.raises(CheckpointError, match="let output be a folder that all machines share"):
         found(checkpoint_gpu_1=new[second])
+    assert has_checkpoint(folder)
+
+    # Of a first checkpoint, nothing is left if one rank alone could write.
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        found(checkpoint_gpu_1__next=new[second])
+    assert not has_checkpoint(folder)
 
 
 def save_at_steps(ranks: Ranks, config: EasyDict, steps: list[int]) -> None:

@@ -150,7 +150,7 @@ def test_override(write, override: str, key: str, value: object) -> None:  # typ
         ("batch_size=1.5", "an integer >= 1; got 1.5"),
         ("batch_size=True", "an integer >= 1; got True"),
         ("fp16=1", "True or False; got 1"),
-        ("resume=true", "True or False; got 'true'"),
+        ("resume=true", "True, False or 'auto'; got 'true'"),
         ("optimizer=adam", "one of 'sgd', 'adamw'; got 'adam'"),
         ("margin_list=(1,0.5)", "ArcFace"),
         ("margin_list=(1,0.3,0.2)", "ArcFace"),

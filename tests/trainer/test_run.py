@@ -196,12 +196,13 @@ class TestErrors:
         assert message in error[0]
         assert not (tmp_path / "run" / "checkpoint_gpu_0.pt").exists()
 
-    def test_torchrun_is_refused(self, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_incomplete_environment_of_torchrun(
+        self, tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setenv("WORLD_SIZE", "2")
-        config = tiny_recipe()
-        with pytest.raises(ValueError, match="one process, got WORLD_SIZE=2"):
-            run(config)
-        assert not Path(config.output).exists()
+        monkeypatch.delenv("RANK", raising=False)
+        with pytest.raises(ValueError, match="environment variable RANK expected, but not set"):
+            run(tiny_recipe())
 
     def test_label_beyond_num_classes(self, tmp_path: Path, tiny_recipe: Recipe) -> None:
         for name in "abc":

@@ -146,6 +146,7 @@ def test_contradicting_identities(tmp_path: Path, line: str, kind: str, detail: 
     [
         (b"", r"pairs\.csv is empty"),
         (b"\xef\xbb\xbf", r"pairs\.csv is empty"),
+        (b",", r"line 1: expected the columns image_a,image_b,is_genuine.* got ''"),
         (b"image_a,image_b,is_genuine\n", r"pairs\.csv: is_genuine must be a non-empty array"),
         (b"image_a,image_b,is_genuine\na.png,b.png,1\n", "no impostor pair among 1 pairs"),
         (b"image_a,image_b\n", "line 1: expected the columns image_a,image_b,is_genuine"),
