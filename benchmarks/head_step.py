@@ -11,16 +11,17 @@ Forward and backward, in float32, of
   - `ig_fiqa`: ours, one half of the batch to each loss.
 
 Times come from rounds in which the three take turns; printed are the median and quartiles of the times and of
-the ratios within a round. The peak memory of each is that of a process of its own (`ru_maxrss`), less what
-the process took before its first step at this size, W included, and less the gradient of W. Ours are
-measured alone at the numbers of classes of --growth too. The exit status is 1 if a goal is missed.
+the ratios within a round. The peak memory of each is that of a process of its own during its steps, less what
+the process had before, W included, and less the gradient of W (resident pages, as Linux counts them). Ours
+are measured alone at the numbers of classes of --growth too. The exit status is 1 if a goal is missed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -99,17 +100,27 @@ class Problem:
         return loss.item(), time.perf_counter() - start
 
 
-def peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def resident_bytes(field: str) -> int:
+    """``VmRSS``, what the process has in memory, or ``VmHWM``, the most that it had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
+
+
+def forget_peak() -> None:
+    """Give freed memory back, and let the peak start at what is left (man 5 proc, clear_refs)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure_alone(options: argparse.Namespace) -> None:
     """In a process of its own: the peak of a few steps of one contender, and how long they took."""
     Problem(WARM_UP_CLASSES, options.size, options.images).step(options.alone)
     problem = Problem(options.classes, options.size, options.images)
-    before = peak_bytes() + problem.classifier.weight.nbytes  # the gradient's
+    forget_peak()
+    before = resident_bytes("VmRSS") + problem.classifier.weight.nbytes  # the gradient's
     seconds = [problem.step(options.alone)[1] for _ in range(STEPS_ALONE)]
-    print(json.dumps({"peak": peak_bytes() - before, "seconds": seconds}))
+    print(json.dumps({"peak": resident_bytes("VmHWM") - before, "seconds": seconds}))
 
 
 def alone(name: str, classes: int, options: argparse.Namespace) -> tuple[float, list[float]]:
