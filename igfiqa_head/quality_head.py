@@ -82,12 +82,14 @@ class QualityHead(nn.Module):
         loss_weight: lambda of Eq. 5 and 11.
         quality_bn: "shared" (the quality pass updates the running statistics of the backbone's batch
             normalisations too) or "clean" (it leaves them alone).
+        detach_backbone: the quality loss stops at the embedding, so its pass needs no gradient.
         needs_first_pass: the trainer must call :meth:`start_from` before the first step.
         class_sharded: entries of the state with a row for each class that this rank holds.
     """
 
     loss_weight: float
     quality_bn: str = "shared"
+    detach_backbone: bool = False
     needs_first_pass: bool = False
     class_sharded: tuple[str, ...] = ()
 

@@ -25,12 +25,16 @@ class Ranks:
     Args:
         rank: number of this process.
         size: how many there are.
-        group: their process group; None is torch's default group, and not used where there is one process.
+        group: their process group; None takes torch's default group where there are several.
     """
 
     rank: int = 0
     size: int = 1
     group: dist.ProcessGroup | None = None
+
+    def __post_init__(self) -> None:
+        if self.size > 1 and self.group is None:
+            object.__setattr__(self, "group", dist.group.WORLD)
 
     def classes(self, num_classes: int) -> range:
         """The classes whose prototypes and statistics this rank holds; arcface_torch divides them alike.

@@ -15,13 +15,16 @@ def checked_labels(labels: Tensor, num_classes: int) -> Tensor:
     """``labels`` [B] as int64, which torch needs to index with.
 
     Raises:
-        ValueError: they are no vector of integers in [0, num_classes).
+        ValueError: they are no vector of integers in [0, num_classes). On CUDA, those outside are found by an
+            assertion on the device.
     """
     if labels.ndim != 1 or labels.dtype not in _INTEGERS:
         raise ValueError(
             f"labels must be a vector of integers, got shape {tuple(labels.shape)}, {labels.dtype}"
         )
-    if labels.numel() and (labels.min() < 0 or labels.max() >= num_classes):
+    if labels.is_cuda:  # without waiting for the device
+        torch._assert_async(((labels >= 0) & (labels < num_classes)).all())
+    elif labels.numel() and (labels.min() < 0 or labels.max() >= num_classes):
         raise ValueError(
             f"labels must lie in [0, {num_classes}), got {labels.min().item()} .. {labels.max().item()}"
         )

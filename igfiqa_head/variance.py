@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from igfiqa_head.similarity import checked_labels
 
@@ -92,15 +93,15 @@ class IntraClassVariance(nn.Module):
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         if ccs.shape != labels.shape:
             raise ValueError(f"ccs must be [{len(labels)}] like the labels, got shape {tuple(ccs.shape)}")
-        here = self._is_local(labels) & ccs.isfinite()
-        classes, inverse, counts = torch.unique(
-            labels[here] - self.class_start, return_inverse=True, return_counts=True
-        )
-        distance = 1 - ccs[here].to(_accumulator_dtype(ccs.device))
-        sums = distance.new_zeros(len(classes)).index_add_(0, inverse, distance)
-        blended = momentum * self.variance[classes] + (1 - momentum) * sums / counts
-        self.variance[classes] = blended.to(self.variance.dtype)
-        self.seen[classes] = True
+        finite = ccs.isfinite()
+        distance = torch.where(finite, 1 - ccs.to(_accumulator_dtype(ccs.device)), 0)
+        # Sums of all classes held here: to find those of the batch first, a GPU would have to be waited for.
+        sums = distance.new_zeros(2, len(self.variance) + 1)
+        sums.index_add_(1, self._rows(labels), torch.stack([distance, finite.to(distance.dtype)]))
+        total, count = sums[:, :-1]
+        blended = momentum * self.variance + (1 - momentum) * total / count.clamp_min(1)
+        self.variance.copy_(torch.where(count > 0, blended, self.variance))
+        self.seen |= count > 0
 
     @torch.no_grad()
     def weights(self, labels: Tensor, mean_and_std: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -115,11 +116,9 @@ class IntraClassVariance(nn.Module):
         """
         labels = checked_labels(labels, self.num_classes)
         mean, std = self.mean_and_std() if mean_and_std is None else mean_and_std
-        here = self._is_local(labels)
-        weights = mean.new_zeros(len(labels))
-        own = self.variance[labels[here] - self.class_start].to(mean.dtype)
-        weights[here] = 1 + ((own - mean) / (std + 1e-6)).clamp(-1, 0)
-        return self._sum_over_ranks(weights).to(self.variance.dtype)
+        weights = 1 + ((self.variance.to(mean.dtype) - mean) / (std + 1e-6)).clamp(-1, 0)
+        own = F.pad(weights, (0, 1))[self._rows(labels)]
+        return self._sum_over_ranks(own).to(self.variance.dtype)
 
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Mean and population standard deviation of v over all classes of all ranks (scalars).
@@ -136,8 +135,10 @@ class IntraClassVariance(nn.Module):
         squares = torch.where(counted, v - mean, 0).square().sum()
         return mean, (self._sum_over_ranks(squares) / count).sqrt()
 
-    def _is_local(self, labels: Tensor) -> Tensor:
-        return (labels >= self.class_start) & (labels < self.class_start + len(self.variance))
+    def _rows(self, labels: Tensor) -> Tensor:
+        """Where each label's class is among those held here; one place after the last if it is not."""
+        rows, held = labels - self.class_start, len(self.variance)
+        return torch.where((rows >= 0) & (rows < held), rows, held)
 
     def _sum_over_ranks(self, x: Tensor) -> Tensor:
         if self.group is not None:

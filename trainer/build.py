@@ -10,7 +10,7 @@ import torch
 from easydict import EasyDict
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 import plugins.classifiers
 import plugins.margins
@@ -60,7 +60,11 @@ def build_device(config: EasyDict, local_rank: int | None = None) -> torch.devic
     if name == "auto":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    if name == "cuda" and local_rank is not None:
+    if local_rank is not None and name.startswith("cuda"):
+        if name != "cuda":
+            raise ValueError(
+                f"device {name!r} is one GPU, but each process of torchrun takes its own: set device=cuda"
+            )
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
@@ -192,9 +196,7 @@ def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.op
     return torch.optim.SGD(groups, momentum=config.momentum, **common)
 
 
-def build_lr_schedule(
-    config: EasyDict, optimizer: torch.optim.Optimizer, steps_per_epoch: int
-) -> LRScheduler:
+def build_lr_schedule(config: EasyDict, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> LambdaLR:
     """The recipe's schedule, to be stepped once per optimiser step."""
     return build_schedule(
         optimizer,

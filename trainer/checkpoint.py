@@ -48,9 +48,10 @@ _NEW = ".next.pt"  # ends the name of a file that has not taken the place of the
 
 
 class _Set(NamedTuple):
-    """Files that were written together, that of rank 0 first, and when."""
+    """Files that were written together, that of rank 0 first; their common number, and when that was."""
 
-    global_step: int
+    number: int
+    progress: tuple[int, int]  # epochs, and images into the next one: comparable whatever a step draws
     files: list[Path]
 
 
@@ -97,7 +98,7 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
     Raises:
         CheckpointError: there is no complete checkpoint, or it is one of a run with other settings.
     """
-    files = _latest_set(folder).files
+    files = _agreed_set(folder, ranks).files
     state = load_safely(files[0])
     needed = (*parts, *Position.__dataclass_fields__, "written_by")
     missing = [name for name in needed if name not in state]
@@ -185,7 +186,25 @@ def _latest_set(folder: Path) -> _Set:
         raise problem or _nothing_complete(folder)
     if problem is not None:
         LOGGER.warning("not used: %s", problem)
-    return max(complete, key=lambda found: found.global_step)
+    return max(complete, key=lambda found: found.progress)
+
+
+def _agreed_set(folder: Path, ranks: Ranks) -> _Set:
+    """The latest, if it is the same for all ranks."""
+    found: _Set | None = None
+    try:
+        found = _latest_set(folder)
+    except CheckpointError as error:
+        problem = error
+    numbers = {int(number) for number in ranks.parts(ranks.tensor(found.number if found else 0))}
+    if found is None:
+        raise problem
+    if len(numbers) > 1:
+        raise CheckpointError(
+            f"the processes find different checkpoints in {folder}: let output be a folder that all machines "
+            "share"
+        )
+    return found
 
 
 def _complete_sets(folder: Path) -> tuple[list[_Set], CheckpointError | None]:
@@ -195,26 +214,28 @@ def _complete_sets(folder: Path) -> tuple[list[_Set], CheckpointError | None]:
     problem: CheckpointError | None = None
     for path in _files(folder):
         try:
-            written_by, global_step = _origin(path)
+            written_by, progress = _origin(path)
         except CheckpointError as error:
             problem = error
             continue
         files = sets.setdefault(written_by["set"], {})
         files[written_by["rank"]] = path
         if len(files) == written_by["ranks"] and set(files) == set(range(len(files))):
-            complete.append(_Set(global_step, [files[rank] for rank in sorted(files)]))
+            complete.append(_Set(written_by["set"], progress, [files[rank] for rank in sorted(files)]))
     return complete, problem
 
 
-def _origin(path: Path) -> tuple[dict[str, int], int]:
-    """By which rank of how many a file was written, in which set and step."""
+def _origin(path: Path) -> tuple[dict[str, int], tuple[int, int]]:
+    """By which rank of how many a file was written, in which set, and how far the run had come."""
     state = load_safely(path, in_memory=False)
-    written_by, global_step = state.get("written_by"), state.get("global_step")
+    written_by = state.get("written_by")
+    position = [state.get(name) for name in Position.__dataclass_fields__]
     keys = ("rank", "ranks", "set")
-    known = isinstance(written_by, dict) and all(isinstance(written_by.get(key), int) for key in keys)
-    if written_by is None or not known or not isinstance(global_step, int):
+    numbers = [written_by.get(key) for key in keys] if isinstance(written_by, dict) else [None]
+    if not all(isinstance(number, int) for number in (*numbers, *position)):
         raise CheckpointError(f"{path} does not tell which rank wrote it: it was not written by this trainer")
-    return written_by, global_step
+    at = Position(*position)  # type: ignore[arg-type]
+    return written_by, (at.epoch, at.step * at.images_per_step)  # type: ignore[return-value]
 
 
 def _nothing_complete(folder: Path) -> CheckpointError:

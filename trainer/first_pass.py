@@ -34,6 +34,8 @@ def class_means(
 ) -> ClassMeans:
     """The means of all images of all ranks, of the classes that this rank holds.
 
+    While it lasts, each rank keeps the sums [C, D] of all classes: its images are of any of them.
+
     Args:
         backbone: images [B, 3, H, W] -> embeddings [B, D]; its mode is the caller's to choose.
         batches: this rank's share of the images, at least one batch.

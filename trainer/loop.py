@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.quality_head import QualityHead
@@ -25,9 +25,9 @@ from trainer.first_pass import class_means, mean_similarities
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
 from trainer.objective import Objective
-from trainer.schedule import advance
+from trainer.schedule import go_to
 from trainer.stopping import Stopped, StopRequest, catch_stop_signals
-from trainer.torch_files import save_atomically
+from trainer.torch_files import CheckpointError, save_atomically
 from trainer.update import Update
 
 DROPOUT_STREAM = 5  # keeps the seeds of dropout apart from the other draws of the same seed
@@ -91,7 +91,7 @@ class Trainer:
         classifier: nn.Module,
         quality_head: QualityHead | None,
         optimizer: Optimizer,
-        schedule: LRScheduler,
+        schedule: LambdaLR,
         loader: Loader,
         output: Path,
         log: RunLog,
@@ -120,6 +120,11 @@ class Trainer:
         self.checkpoint_every, self.max_skipped = checkpoint_every, max_skipped
         self.after_steps, self.after_steps_every = after_steps, after_steps_every
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
+        if self.steps_per_epoch < 1:
+            raise ValueError(
+                f"gradient_acc={gradient_acc} batches make a step, but an epoch has "
+                f"{loader.batches_per_epoch}: lower gradient_acc, batch_size or the number of processes"
+            )
         self.scaler = torch.amp.GradScaler(
             loader.device.type, enabled=half is torch.float16 and loader.device.type == "cuda"
         )
@@ -173,7 +178,7 @@ class Trainer:
                     self.save()
                     raise Stopped(stop, str(checkpoint_path(self.output)))
                 if position.global_step % self.checkpoint_every == 0 and position.step < self.steps_per_epoch:
-                    self._save_checkpoint()
+                    self.save(weights=False)
 
     def step(self, batches: list[Batch]) -> StepResult:
         """One optimiser step.
@@ -240,7 +245,7 @@ class Trainer:
         step = self.position.global_step + 1
         what = f"loss {loss.item():.4g}, gradient norm {norm.item():.4g}"
         LOGGER.warning("step %d is skipped: %s (%d in a row)", step, what, self._skipped_in_a_row)
-        spoilt = self.ranks.any(not all(map(_is_finite, self.backbone.buffers())))
+        spoilt = self.ranks.any(not _are_finite(self.backbone.buffers()))
         if spoilt or self._skipped_in_a_row > self.max_skipped:
             reason = "running statistics of the backbone are not finite" if spoilt else what
             raise self._diverged(f"{reason} in step {step} (epoch {self.position.epoch + 1})")
@@ -287,30 +292,35 @@ class Trainer:
         }
         return parts if self.quality_head is None else parts | {"state_dict_quality_head": self.quality_head}
 
-    def save(self) -> None:
+    def save(self, *, weights: bool = True) -> None:
         """Write the weights and the checkpoint, each atomically; every rank calls it.
 
         In this order: a run that is killed in between writes both again, even if it was at its end.
-        """
-        self._check_parameters()
-        head = self.quality_head
-        state = None if head is None else whole_state(head, self.num_classes, self.ranks)
-        if self.ranks.rank == 0:
-            save_atomically(self.backbone.state_dict(), self.output / "model.pt")
-            self.log.model_saved(self.output / "model.pt", self.position.epoch)
-            if state is not None:
-                save_atomically(state, self.output / "quality_head.pt")
-        self._save_checkpoint()
 
-    def _save_checkpoint(self) -> None:
-        self._check_parameters()
+        Raises:
+            TrainingDivergedError: parameters are not finite; what was written before is kept.
+            CheckpointError: a rank cannot write.
+        """
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.ranks.any(not _are_finite(parameters)):
+            raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
+        if weights:
+            self._save_weights()
         save_checkpoint(self.output, self.position, self._parts(), self.ranks)
 
-    def _check_parameters(self) -> None:
-        """Rather keep what was written before than overwrite it with what no step can repair."""
-        parameters = (p for group in self.optimizer.param_groups for p in group["params"])
-        if self.ranks.any(not all(map(_is_finite, parameters))):
-            raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
+    def _save_weights(self) -> None:
+        states = {"model.pt": self.backbone.state_dict()}
+        if self.quality_head is not None:
+            states["quality_head.pt"] = whole_state(self.quality_head, self.num_classes, self.ranks)
+        failure: CheckpointError | None = None
+        try:
+            for name, state in states.items() if self.ranks.rank == 0 else ():
+                save_atomically(state, self.output / name)
+        except CheckpointError as error:
+            failure = error
+        if self.ranks.any(failure is not None):
+            raise failure or CheckpointError(f"the first process could not write to {self.output}")
+        self.log.model_saved(self.output / "model.pt", self.position.epoch)
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, by as many ranks as there are now.
@@ -318,26 +328,30 @@ class Trainer:
         Raises:
             CheckpointError: there is none, or it does not fit.
         """
-        images_per_step = self.position.images_per_step
+        settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
+        base_lrs, images = self.schedule.base_lrs, self.position.images_per_step
         self.position = load_checkpoint(self.output, self._parts(), self.ranks)
-        if self.position.images_per_step != images_per_step:
-            self._go_on_in_steps_of(images_per_step)
+        if self.position.images_per_step != images:
+            self.position = self._in_steps_of(images)
+        for group, of_recipe in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(of_recipe)  # it may have changed, say for a lower lr
+        self.schedule.base_lrs = base_lrs
+        go_to(self.schedule, self.position.global_step)
         LOGGER.info("resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step)
 
-    def _go_on_in_steps_of(self, images: int) -> None:
-        """The same place in the epoch and in the schedule, counted in steps of another size."""
+    def _in_steps_of(self, images: int) -> Position:
+        """The same place in the epoch, counted in steps of another size."""
         before = self.position
-        step = before.step * before.images_per_step // images
-        total = before.epoch * self.steps_per_epoch + step
-        self.position = Position(before.epoch, step, total, images)
         LOGGER.warning(
             "a step drew %d images and now draws %d (processes, batch_size or gradient_acc changed): going "
-            "on at the same image, with an unchanged lr",
+            "on at the same image, with the recipe's lr as it is",
             before.images_per_step, images,
         )  # fmt: skip
-        self.schedule.last_epoch = total - 1
-        advance(self.schedule)
+        step = before.step * before.images_per_step // images
+        return Position(before.epoch, step, before.epoch * self.steps_per_epoch + step, images)
 
 
-def _is_finite(x: Tensor) -> bool:
-    return bool(torch.isfinite(x).all())
+def _are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all are, after one wait for the device."""
+    found = [torch.isfinite(x).all() for x in tensors]
+    return not found or bool(torch.stack(found).all())

@@ -63,13 +63,21 @@ class Objective:
         recognition = self._classifier(embeddings, clean.labels, step=step)
         if quality is not clean:
             images += len(quality.labels)
-            clean_only = head.quality_bn == "clean"
-            with frozen_running_statistics(self._backbone) if clean_only else nullcontext():
+            with self._of_quality_pass(head):
                 embeddings = self._embed(quality)
         output = head(embeddings, quality.labels, self._classifier, epoch=epoch)
         loss = recognition + head.loss_weight * output.loss
         parts = {"loss": loss, "loss_recognition": recognition, "loss_quality": output.loss}
         return Losses(loss, {name: x.detach() for name, x in parts.items()} | output.statistics, images)
+
+    @contextmanager
+    def _of_quality_pass(self, head: QualityHead) -> Iterator[None]:
+        clean_only = head.quality_bn == "clean"
+        with (
+            frozen_running_statistics(self._backbone) if clean_only else nullcontext(),
+            torch.no_grad() if head.detach_backbone else nullcontext(),
+        ):
+            yield
 
     def _embed(self, batch: Batch) -> Tensor:
         if self._half is None:

@@ -11,6 +11,7 @@ of PyTorch's DataLoader cost nearly four times as much.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import signal
 import struct
@@ -18,6 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -109,6 +111,7 @@ class _Worker:
     def __init__(self, reader: _Reader) -> None:
         self._pipe, their_end = multiprocessing.Pipe()
         _OUR_ENDS.add(self._pipe)
+        _close_pipes_at_exit()
         self._process = multiprocessing.Process(target=_work, args=(reader, their_end), daemon=True)
         self._process.start()
         their_end.close()
@@ -130,12 +133,22 @@ class _Worker:
             raise ValueError(failure.decode())
 
 
+@cache
+def _close_pipes_at_exit() -> None:
+    """Before multiprocessing ends the workers that still run by SIGTERM, which they ignore, and waits."""
+    atexit.register(_close_pipes)
+
+
+def _close_pipes() -> None:
+    for end in list(_OUR_ENDS):
+        end.close()
+
+
 def _work(reader: _Reader, pipe: Connection) -> None:
     """What a worker does until the trainer closes the pipe, or is gone."""
-    for inherited in list(_OUR_ENDS):
-        inherited.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches it too; the trainer's last step needs it
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the trainer does then
+    _close_pipes()  # those inherited
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes; the trainer's last step needs it
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     gc.freeze()  # to go through what the trainer has made takes time, and memory that was shared until then
     with suppress(EOFError, ConnectionError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import secrets
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -15,6 +17,7 @@ from igfiqa_head.ranks import ALONE, Ranks
 
 # How the transports speak of a rank that is gone or silent. They raise plain RuntimeErrors.
 _LOST = re.compile(r"gloo|nccl|connection|timed out|timeout", re.IGNORECASE)
+_POLL_SECONDS = 0.02
 
 
 class RankLostError(ConnectionError):
@@ -22,31 +25,33 @@ class RankLostError(ConnectionError):
 
 
 @contextmanager
-def training_processes(
-    device: torch.device, timeout: float, environment: Mapping[str, str] = os.environ
-) -> Iterator[Ranks]:
+def training_processes(device: torch.device, timeout: float) -> Iterator[Ranks]:
     """The place of this process among those that torchrun started; alone without torchrun.
+
+    What torchrun tells is in the environment: ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` and ``MASTER_PORT``.
 
     Args:
         device: where this process computes: decides between NCCL and Gloo.
         timeout: seconds to wait for the others before giving up.
-        environment: with torchrun's ``RANK``, ``WORLD_SIZE``, ``MASTER_ADDR`` and ``MASTER_PORT``.
 
     Raises:
         ValueError: the device cannot be used by several processes.
-        RankLostError: raised in place of the transport's error when another process is gone.
+        RankLostError: the processes do not find each other; or, later, in place of the transport's error.
     """
-    size = world_size(environment)
-    if size == 1:
+    if world_size() == 1:
         yield ALONE
         return
     if device.type not in ("cuda", "cpu"):
         raise ValueError(
-            f"{size} processes were started, which train on CUDA or CPU, got device {device}: set device=cpu"
+            f"{world_size()} processes were started, which train on CUDA or CPU, got device {device}: set "
+            "device=cpu"
         )
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    _join(backend, timeout)
+    is_done = False
     try:
-        _join(device, timedelta(seconds=timeout), environment)
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
+        is_done = True
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
             raise
@@ -55,35 +60,66 @@ def training_processes(
             f"(rank_timeout): its own message tells why. Go on with resume=True. ({_first_line(error)})"
         ) from error
     finally:
-        if dist.is_initialized():
+        # After an error, NCCL would wait here for ranks that wait for this one; its end tells them.
+        if is_done or backend == "gloo":
             dist.destroy_process_group()
 
 
-def _join(device: torch.device, timeout: timedelta, environment: Mapping[str, str]) -> None:
-    """As ``env://`` does, but apart from what earlier attempts have left in the store that torchrun keeps.
-
-    After a restart on a fixed port, processes would be sent to the addresses of those that were killed.
-    """
-    store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        store=dist.PrefixStore(f"attempt {attempt}", store),
-        rank=rank,
-        world_size=size,
-        timeout=timeout,
-    )
-
-
-def world_size(environment: Mapping[str, str] = os.environ) -> int:
+def world_size() -> int:
     """How many processes torchrun has started, on all machines; 1 without torchrun."""
-    return int(environment.get("WORLD_SIZE", "1"))
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def local_rank(environment: Mapping[str, str] = os.environ) -> int | None:
+def local_rank() -> int | None:
     """Which of the processes on this machine this one is; None without torchrun."""
-    number = environment.get("LOCAL_RANK")
+    number = os.environ.get("LOCAL_RANK")
     return None if number is None else int(number)
+
+
+def _join(backend: str, timeout: float) -> None:
+    """As ``env://`` does, but apart from what earlier processes have left in the store that torchrun keeps.
+
+    After a restart, processes would be sent to the addresses of those that were killed.
+    """
+    limit = timedelta(seconds=timeout)
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=limit))
+        fresh = dist.PrefixStore(agree_on_name(store, rank, size, timeout), store)
+        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=limit)
+    except RuntimeError as error:
+        raise RankLostError(
+            f"the {world_size()} processes of the training did not come together within {timeout:.0f} s "
+            f"(rank_timeout): {error}"
+        ) from error
+
+
+def agree_on_name(store: dist.Store, rank: int, size: int, timeout: float) -> str:
+    """A name for this start of ``size`` processes that no earlier one in the same store has had.
+
+    Each process leaves a number that it has just drawn, and the first one answers it with the name until all
+    have confirmed. So numbers, answers and confirmations of processes that are gone do no harm. torchrun's
+    own count of restarts is not the same on all machines.
+
+    Raises:
+        RuntimeError: not all of them came within ``timeout`` seconds.
+    """
+    if rank > 0:
+        number = secrets.token_hex(16)
+        store.set(f"number of {rank}", number)
+        name = store.get(f"name for {number}").decode()
+        store.set(f"{name} confirmed by {rank}", "")
+        return name
+    name, deadline = secrets.token_hex(16), time.monotonic() + timeout
+    missing = set(range(1, size))
+    while missing:
+        for other in missing:
+            if store.check([f"number of {other}"]):
+                store.set(f"name for {store.get(f'number of {other}').decode()}", name)
+        missing = {other for other in missing if not store.check([f"{name} confirmed by {other}"])}
+        if missing and time.monotonic() > deadline:
+            raise RuntimeError(f"timed out waiting for ranks {sorted(missing)}")
+        time.sleep(_POLL_SECONDS if missing else 0)
+    return name
 
 
 def _first_line(error: Exception) -> str:

@@ -82,7 +82,7 @@ def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[W
             trainer.after_steps = lambda step: _verify(trainer, test_sets, config.erc_fmr, step)
             write_json(resolved(config, dataset, device), Path(config.output) / "recipe.json")
             _describe(config, trainer, dataset)
-        if config.resume is True or (config.resume == "auto" and has_checkpoint(trainer.output)):
+        if config.resume is True or (config.resume == "auto" and ranks.any(has_checkpoint(trainer.output))):
             trainer.resume()
         trainer.fit()
         class_weights = None if trainer.quality_head is None else trainer.quality_head.class_weights()

@@ -38,6 +38,14 @@ def advance(schedule: LRScheduler) -> None:
         schedule.step()
 
 
+def go_to(schedule: LambdaLR, step: int) -> None:
+    """Let optimiser step number ``step``, counted from 0, be the next one."""
+    schedule.last_epoch = step
+    rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    for group, base, factor in rates:
+        group["lr"] = base * factor(step)
+
+
 def build_schedule(
     optimizer: Optimizer,
     *,

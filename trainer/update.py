@@ -62,7 +62,7 @@ class Update:
 
     def __call__(self, loss: Tensor, stop: StopRequest) -> Outcome:
         """With the gradients that are there, which are gone afterwards; ``loss`` is what they are of."""
-        rates = self._schedule.get_last_lr()
+        rates = [group["lr"] for group in self._optimizer.param_groups]
         self._scaler.unscale_(self._optimizer)
         norm = nn.utils.clip_grad_norm_(self._clipped, self._bound)
         is_finite, signal_number = self._consult(loss, norm, stop)
@@ -70,8 +70,9 @@ class Update:
             self._scaler.step(self._optimizer)
             self._scaler.update()
         elif self._scaler.is_enabled():
-            # What it found by itself may differ between the ranks.
+            # What it found by itself may differ between the ranks. Given a scale, it goes on counting.
             self._scaler.update(self._scaler.get_scale() * self._scaler.get_backoff_factor())
+            self._scaler.load_state_dict(self._scaler.state_dict() | {"_growth_tracker": 0})
         self._optimizer.zero_grad(set_to_none=True)
         advance(self._schedule)
         return Outcome(is_finite, norm, rates, signal_number)

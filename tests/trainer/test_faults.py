@@ -12,34 +12,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from easydict import EasyDict
-from torch import Tensor
 
-from igfiqa_head.ranks import ALONE, Ranks
+from igfiqa_head.ranks import Ranks
 from tests.gloo import free_port, on_ranks, start
-from trainer import build, build_data
-from trainer.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint
-from trainer.log import RunLog
+from tests.trainer.trainers import assert_same, make
+from trainer.checkpoint import Position, checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint
 from trainer.loop import Trainer
-from trainer.process_group import RankLostError, training_processes
+from trainer.process_group import RankLostError, agree_on_name, training_processes
 from trainer.torch_files import CheckpointError, load_safely
 
 Recipe = Callable[..., EasyDict]
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 20
-
-
-def make(config: EasyDict, ranks: Ranks = ALONE) -> Trainer:
-    build.load_plugins(config)
-    Path(config.output).mkdir(parents=True, exist_ok=True)
-    dataset = build_data.build_train_set(config)
-    return build.build_trainer(config, dataset, RunLog(1000, bars=False), torch.device("cpu"), ranks)
 
 
 def go_on(config: EasyDict, rank: int, size: int, port: int) -> None:
@@ -67,20 +60,6 @@ def final_state(folder: Path, size: int) -> list[dict[str, Any]]:
     for state in states:
         state.pop("written_by")
     return states
-
-
-def assert_same(a: object, b: object) -> None:
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b)  # type: ignore[arg-type]
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()  # type: ignore[attr-defined]
-        for key in a:
-            assert_same(a[key], b[key])  # type: ignore[index]
-    elif isinstance(a, (list, tuple)):
-        for x, y in zip(a, b, strict=True):  # type: ignore[call-overload]
-            assert_same(x, y)
-    else:
-        assert a == b
 
 
 @pytest.mark.parametrize("size", [1, 2])
@@ -186,6 +165,47 @@ def train_and_kill_workers(recipe: str, output: Path, errors: Path) -> None:
     sys.exit(status)
 
 
+def train_until_stopped(recipe: str, output: Path, errors: Path) -> None:
+    import train
+
+    os.setsid()
+    with open(errors, "w") as sys.stderr:
+        status = train.main([recipe, f"output={output}", "num_workers=2", "num_epoch=4000", "val_targets="])
+    sys.exit(status)
+
+
+def test_sigterm_to_all_processes_leaves_the_workers_to_the_last_step(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    """torchrun and cluster managers send it to the workers, too."""
+    process = start(train_until_stopped, str(recipe_path), tmp_path / "run", tmp_path / "errors.txt")
+    deadline = time.monotonic() + 60
+    while not has_checkpoint(tmp_path / "run"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid or 0, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM, (tmp_path / "errors.txt").read_text()
+    assert "stopped by SIGTERM; state saved in" in (tmp_path / "errors.txt").read_text()
+
+
+def test_processes_find_each_other_beside_the_traces_of_others() -> None:
+    """Of earlier starts in the same store, killed at any moment."""
+    store = dist.HashStore()
+    for rank in range(3):
+        store.set(f"number of {rank}", "of a process that is gone")
+
+    def names() -> list[str]:
+        with ThreadPoolExecutor(3) as pool:
+            return list(pool.map(lambda rank: agree_on_name(store, rank, 3, 20), range(3)))
+
+    first, second = names(), names()
+    assert len(set(first)) == len(set(second)) == 1
+    assert first != second
+    with pytest.raises(RuntimeError, match=r"timed out waiting for ranks \[1, 2\]"):
+        agree_on_name(store, 0, 3, 0.1)
+
+
 def wait_for_a_silent_rank(rank: int, port: int, errors: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     try:
@@ -253,6 +273,33 @@ def save_at_steps(ranks: Ranks, config: EasyDict, steps: list[int]) -> None:
     for step in steps:
         trainer.position.global_step = step
         save_checkpoint(trainer.output, trainer.position, trainer._parts(), ranks)
+
+
+def test_the_latest_is_the_furthest_whatever_a_step_draws(tiny_recipe: Recipe) -> None:
+    """Steps of more images are fewer: the second file has the lower step and more progress."""
+    trainer = make(tiny_recipe())
+    folder = trainer.output
+    save_checkpoint(folder, Position(0, 5, 5, 6), trainer._parts())
+    checkpoint_path(folder).rename(folder / "earlier")
+    save_checkpoint(folder, Position(0, 3, 3, 12), trainer._parts())
+    checkpoint_path(folder).rename(folder / "checkpoint_gpu_0.next.pt")
+    (folder / "earlier").rename(checkpoint_path(folder))
+    assert load_checkpoint(folder, trainer._parts()) == Position(0, 3, 3, 12)
+
+
+def resume_apart(ranks: Ranks, configs: list[EasyDict]) -> str:
+    trainer = make(configs[ranks.rank], ranks)
+    with pytest.raises(CheckpointError) as error:
+        trainer.resume()
+    return str(error.value)
+
+
+def test_processes_that_see_different_folders_are_told(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    configs = [tiny_recipe("batch_size=6", f"output={tmp_path / name}") for name in "ab"]
+    for config in configs:
+        on_ranks(2, save_at_steps, config, [1])
+    for message in on_ranks(2, resume_apart, configs):
+        assert "the processes find different checkpoints in" in message
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from trainer import build, build_data
-from trainer.log import RunLog
+from tests.trainer.trainers import assert_same, make
 from trainer.loop import Trainer, TrainingDivergedError
 from trainer.objective import frozen_running_statistics
 from trainer.stopping import Stopped
@@ -21,28 +20,8 @@ from trainer.stopping import Stopped
 Recipe = Callable[..., EasyDict]
 
 
-def make(config: EasyDict) -> Trainer:
-    build.load_plugins(config)
-    Path(config.output).mkdir(parents=True, exist_ok=True)
-    return build.build_trainer(config, build_data.build_train_set(config), RunLog(100), torch.device("cpu"))
-
-
 def everything(trainer: Trainer) -> dict[str, object]:
     return {name: part.state_dict() for name, part in trainer._parts().items()}  # type: ignore[attr-defined]
-
-
-def assert_same(a: object, b: object) -> None:
-    if isinstance(a, Tensor):
-        assert torch.equal(a, b)  # type: ignore[arg-type]
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys()  # type: ignore[attr-defined]
-        for key in a:
-            assert_same(a[key], b[key])  # type: ignore[index]
-    elif isinstance(a, (list, tuple)):
-        for x, y in zip(a, b, strict=True):  # type: ignore[call-overload]
-            assert_same(x, y)
-    else:
-        assert a == b
 
 
 def interrupt_after(trainer: Trainer, steps: int) -> None:
@@ -108,6 +87,37 @@ def test_resuming_equals_an_uninterrupted_run(
     second.resume()
     second.fit()
     assert_same(everything(whole), everything(second))
+
+
+def test_resuming_takes_the_recipe_at_its_word(tiny_recipe: Recipe) -> None:
+    """A run that diverged is to go on with a lower lr."""
+    first = make(tiny_recipe("lr=0.1"))
+    interrupt_after(first, 2)
+    with pytest.raises(Stopped):
+        first.fit()
+    second = make(tiny_recipe("lr=0.001", "weight_decay=0.25", "lr_factor.classifier=2"))
+    second.resume()
+    rates: list[float] = []
+    second.optimizer.register_step_pre_hook(lambda o, *_: rates.extend(g["lr"] for g in o.param_groups))
+    second.fit()
+    assert rates[:3] == pytest.approx([0.001 * (1 - 2 / 8), 0.002 * (1 - 2 / 8), 0.001 * (1 - 2 / 8)])
+    assert all(group["weight_decay"] == 0.25 for group in second.optimizer.param_groups)
+
+
+def test_a_step_of_more_batches_than_an_epoch_has_is_refused(tiny_recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="gradient_acc=5 batches make a step, but an epoch has 4"):
+        make(tiny_recipe("gradient_acc=5"))
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_quality_pass_records_nothing_that_no_loss_needs(tiny_recipe: Recipe, detach: bool) -> None:
+    trainer = make(tiny_recipe(f"ig_fiqa.detach_backbone={detach}"))
+    needs_gradient: list[bool] = []
+    trainer.backbone.register_forward_hook(lambda _, __, output: needs_gradient.append(output.requires_grad))
+    losses = trainer.objective(next(iter(trainer.loader.batches(0))), step=0, epoch=0)
+    losses.total.backward()
+    assert needs_gradient == [True, not detach]
+    assert trainer.quality_head.regressor.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
 
 
 def test_files_of_a_run(tiny_recipe: Recipe) -> None:

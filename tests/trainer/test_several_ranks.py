@@ -13,9 +13,8 @@ from torch import Tensor
 
 from igfiqa_head.ranks import ALONE, Ranks
 from tests.gloo import on_ranks
-from trainer import build, build_data
+from tests.trainer.trainers import make
 from trainer.checkpoint import Position
-from trainer.log import RunLog
 from trainer.loop import Trainer
 from trainer.torch_files import load_safely
 
@@ -30,10 +29,7 @@ COMMON = (
 def trainer_of(ranks: Ranks, config: EasyDict) -> Trainer:
     """With its share of each step's images."""
     config = EasyDict(config, batch_size=config.batch_size // ranks.size)
-    build.load_plugins(config)
-    Path(config.output).mkdir(parents=True, exist_ok=True)
-    dataset = build_data.build_train_set(config)
-    return build.build_trainer(config, dataset, RunLog(1000, bars=False), torch.device("cpu"), ranks)
+    return make(config, ranks)
 
 
 def train(ranks: Ranks, config: EasyDict, first: int = 0, last: int = STEPS) -> dict[str, Any]:
@@ -157,5 +153,5 @@ def test_steps_of_another_size_go_on_at_the_same_image(tiny_recipe: Recipe, log_
     second = make(32)
     second.resume()
     assert second.position == Position(1, 3, 7, 32)
-    assert second.schedule.get_last_lr()[0] == pytest.approx(0.02 * (1 - 7 / 12))
+    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (1 - 7 / 12))
     assert any("a step drew 16 images and now draws 32" in line for line in log_lines)

@@ -153,3 +153,19 @@ def test_an_update_clips_what_is_shared_and_passes_signals_on(size: int, asked_o
         torch.testing.assert_close(
             found["parameters"], [torch.tensor([0.7, 0.6]), torch.tensor([-2.0, -3.0])]
         )
+
+
+def test_the_scale_of_the_loss_grows_after_good_steps_only() -> None:
+    """After an overflow it halves, and good steps are counted from the start."""
+    layer = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8, growth_interval=2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    update = Update(optimizer, schedule, clipped=layer.parameters(), clip_grad_norm=None, scaler=scaler)
+    scales = []
+    for factor in (1.0, torch.inf, 1.0, 1.0, 1.0):
+        loss = layer(torch.ones(1, 2)).sum() * factor
+        scaler.scale(loss).backward()
+        assert update(loss.detach(), StopRequest()).is_taken == (factor == 1)
+        scales.append(scaler.get_scale())
+    assert scales == [8, 4, 4, 8, 8]
