@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Let glibc serve all sizes from memory that the process had before, as PyTorch does on a GPU.
 
     By default it gives large activations back to the system, which has to clear the pages anew in each step.
-    The peak stays the same. Elsewhere than on glibc this does nothing.
+    It stays so for the whole process. Elsewhere than on glibc this does nothing.
     https://man7.org/linux/man-pages/man3/mallopt.3.html
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
