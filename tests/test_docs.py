@@ -22,7 +22,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_scripts_and_recipes_named_in_commands_exist(page: Path) -> None:
     for path in re.findall(
-        r"\b((?:recipes|benchmarks|trainer|tests)/\w+\.py)\b", page.read_text(encoding="utf-8")
+        r"(?<![\w/])((?:recipes|benchmarks|trainer|tests)(?:/\w+)+\.py)\b", page.read_text(encoding="utf-8")
     ):
         assert (ROOT / path).is_file(), path
 
