@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from igfiqa_head.ranks import ALONE, Ranks
@@ -283,20 +283,3 @@ def _put(tree: Any, place: Place, value: Any) -> None:
     for key in place[:-1]:
         tree = tree.setdefault(key, {})
     tree[place[-1]] = value
-
-
-def whole_state(module: nn.Module, num_classes: int, ranks: Ranks = ALONE) -> dict[str, Tensor]:
-    """The state dict of a module with the rows of the classes of all ranks; every rank calls it."""
-    state = dict(module.state_dict())
-    held = ranks.classes(num_classes)
-    for entry in getattr(module, "class_sharded", ()) if ranks.size > 1 else ():
-        rows = state[entry]
-        # Gloo knows no booleans.
-        whole = torch.zeros(
-            (num_classes, *rows.shape[1:]),
-            dtype=torch.uint8 if rows.dtype == torch.bool else rows.dtype,
-            device=rows.device,
-        )
-        whole[held.start : held.stop] = rows
-        state[entry] = ranks.sum(whole).to(rows.dtype)
-    return state

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from igfiqa_head.class_chunks import at_least_float32
+from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
 
@@ -65,6 +66,30 @@ def class_means(
     sums, counts = (ranks.total(x)[held.start : held.stop] for x in (sums, counts))
     seen = counts.nonzero().squeeze(1)
     return ClassMeans(seen + held.start, sums[seen] / counts[seen, None])
+
+
+def start_from_means(
+    found: ClassMeans,
+    classifier: nn.Module,
+    head: QualityHead | None,
+    *,
+    prototypes: bool,
+    first_class: int = 0,
+) -> Tensor:
+    """Turn the prototypes to the class means if wanted, and give the CCS to a head that needs them.
+
+    ``first_class`` is that of the classifier's first prototype.
+
+    Returns:
+        The mean CCS [K] of each class, to the prototypes as they then are.
+    """
+    if prototypes:
+        classifier.start_from(found.classes, found.means)  # type: ignore[operator]
+    own = classifier.weight[found.classes - first_class]  # type: ignore[index]
+    ccs = mean_similarities(found.means, own)
+    if head is not None and head.needs_first_pass:
+        head.start_from(found.classes, ccs)
+    return ccs
 
 
 @torch.no_grad()

@@ -20,15 +20,15 @@ from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
-from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint, whole_state
-from trainer.first_pass import class_means, mean_similarities
+from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint
+from trainer.first_pass import class_means, start_from_means
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
 from trainer.objective import Objective
 from trainer.schedule import go_to
 from trainer.stopping import Stopped, StopRequest, catch_stop_signals
-from trainer.torch_files import CheckpointError, save_atomically
 from trainer.update import Update
+from trainer.weight_files import save_weights
 
 DROPOUT_STREAM = 5  # keeps the seeds of dropout apart from the other draws of the same seed
 
@@ -265,21 +265,19 @@ class Trainer:
     def first_pass(self) -> None:
         """Start prototypes and v from all images, each as far as it was asked for.
 
-        The prototypes become the class means and a head that needs it gets the CCS to them.
-
         Raises:
             ValueError: an image cannot be read, or the backbone's embedding of one is not finite.
         """
         self._set_training(False)
-        classifier, head = self.classifier, self.quality_head
         batches = self.log.bar(self.loader.every_image(), self.loader.batches_of_all, "first pass")
         found = class_means(self.backbone, batches, self.num_classes, self.ranks)
-        if self.class_mean_prototypes:
-            classifier.start_from(found.classes, found.means)  # type: ignore[operator]
-        held = found.classes - self.ranks.classes(self.num_classes).start
-        ccs = mean_similarities(found.means, classifier.weight[held])  # type: ignore[index]
-        if head is not None and head.needs_first_pass:
-            head.start_from(found.classes, ccs)
+        ccs = start_from_means(
+            found,
+            self.classifier,
+            self.quality_head,
+            prototypes=self.class_mean_prototypes,
+            first_class=self.ranks.classes(self.num_classes).start,
+        )
         LOGGER.info("first pass: %d classes with images, mean CCS %.3f", len(ccs), ccs.mean())
 
     def _parts(self) -> dict[str, object]:
@@ -305,22 +303,12 @@ class Trainer:
         if self.ranks.any(not _are_finite(parameters)):
             raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
         if weights:
-            self._save_weights()
+            modules = {"model.pt": self.backbone}
+            if self.quality_head is not None:
+                modules["quality_head.pt"] = self.quality_head
+            save_weights(modules, self.output, self.num_classes, self.ranks)
+            self.log.model_saved(self.output / "model.pt", self.position.epoch)
         save_checkpoint(self.output, self.position, self._parts(), self.ranks)
-
-    def _save_weights(self) -> None:
-        states = {"model.pt": self.backbone.state_dict()}
-        if self.quality_head is not None:
-            states["quality_head.pt"] = whole_state(self.quality_head, self.num_classes, self.ranks)
-        failure: CheckpointError | None = None
-        try:
-            for name, state in states.items() if self.ranks.rank == 0 else ():
-                save_atomically(state, self.output / name)
-        except CheckpointError as error:
-            failure = error
-        if self.ranks.any(failure is not None):
-            raise failure or CheckpointError(f"the first process could not write to {self.output}")
-        self.log.model_saved(self.output / "model.pt", self.position.epoch)
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, by as many ranks as there are now.
