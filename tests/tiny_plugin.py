@@ -28,20 +28,12 @@ class Tiny(nn.Module):
 
 
 @BACKBONES.register("tiny_group_norm")
-class TinyGroupNorm(nn.Module):
+class TinyGroupNorm(Tiny):
     """The same without statistics of the batch, in the precision of its parameters."""
 
     def __init__(self, dropout: float, fp16: bool, num_features: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 7, stride=7),
-            nn.GroupNorm(2, 8),
-            nn.ReLU(),
-            nn.AvgPool2d(4),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(8 * 16, num_features),
-        )
+        super().__init__(dropout, fp16, num_features)
+        self.layers[1] = nn.GroupNorm(2, 8)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images.to(self.layers[0].weight.dtype))
+        return super().forward(images.to(self.layers[0].weight.dtype))
