@@ -31,7 +31,7 @@ def test_it_reaches_its_aims(quick_start: tuple[Path, dict[str, Any]]) -> None:
     by a few hundredths, which the bound leaves room for. The other three aims are far away."""
     _, metrics = quick_start
     erc = metrics["erc"]["synthetic"]
-    assert metrics["spearman_severity"] >= 0.6  # 0.66; other processors round otherwise, which makes 0.03
+    assert metrics["spearman_severity"] >= 0.65
     assert erc["auc"] <= 0.65 * erc["auc_random"]
     assert metrics["weight_low_variance"] <= 0.25
     assert metrics["weight_diverse"] >= 0.8
