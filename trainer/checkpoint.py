@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from igfiqa_head.ranks import ALONE, Ranks
 from trainer.log import LOGGER
-from trainer.torch_files import CheckpointError, load_safely, save_atomically
+from trainer.torch_files import CheckpointError, load_safely, try_to_save
 
 Parts = Mapping[str, Any]  # name -> object with state_dict and load_state_dict
 Place = tuple[Any, ...]  # keys that lead to a tensor in nested dicts
@@ -80,7 +80,7 @@ def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks
     path = checkpoint_path(folder, ranks.rank)
     new = path.with_suffix(_NEW)
     state = _own_state(parts, ranks) | asdict(position)
-    failure = _try_to_save(state, new)
+    failure = try_to_save(state, new)
     if ranks.any(failure is not None):
         new.unlink(missing_ok=True)
         raise CheckpointError(
@@ -155,15 +155,6 @@ def _of_optimizer(
         for key, value in state.get(number, {}).items() if id(parameter) in sharded else ():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 yield name, "state", number, key
-
-
-def _try_to_save(state: Any, path: Path) -> Exception | None:
-    """Why it failed, or None."""
-    try:
-        save_atomically(state, path)
-    except CheckpointError as error:
-        return error
-    return None
 
 
 def _remove_ranks_from(count: int, folder: Path) -> None:

@@ -32,6 +32,15 @@ def save_atomically(state: Any, path: Path) -> None:
         raise CheckpointError(f"{path} cannot be written: {str(reason).splitlines()[0]}") from error
 
 
+def try_to_save(state: Any, path: Path) -> CheckpointError | None:
+    """:func:`save_atomically`, for ranks that have to tell each other first: why it failed, or None."""
+    try:
+        save_atomically(state, path)
+    except CheckpointError as error:
+        return error
+    return None
+
+
 def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
     """A dict of tensors and plain values from a file by ``torch.save``; code in the file is never run.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from igfiqa_head.ranks import ALONE, Ranks
-from trainer.torch_files import CheckpointError, save_atomically
+from trainer.torch_files import CheckpointError, try_to_save
 
 
 def save_weights(modules: Mapping[str, nn.Module], folder: Path, num_classes: int, ranks: Ranks) -> None:
@@ -19,14 +19,10 @@ def save_weights(modules: Mapping[str, nn.Module], folder: Path, num_classes: in
         CheckpointError: on all ranks, if a file cannot be written.
     """
     states = {name: whole_state(module, num_classes, ranks) for name, module in modules.items()}
-    failure: CheckpointError | None = None
-    try:
-        for name, state in states.items() if ranks.rank == 0 else ():
-            save_atomically(state, folder / name)
-    except CheckpointError as error:
-        failure = error
-    if ranks.any(failure is not None):
-        raise failure or CheckpointError(f"the first process could not write to {folder}")
+    written = states.items() if ranks.rank == 0 else ()
+    failures = [error for name, state in written if (error := try_to_save(state, folder / name))]
+    if ranks.any(bool(failures)):
+        raise failures[0] if failures else CheckpointError(f"the first process could not write to {folder}")
 
 
 def whole_state(module: nn.Module, num_classes: int, ranks: Ranks = ALONE) -> dict[str, Tensor]:

@@ -13,9 +13,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
-from igfiqa_head.ranks import ALONE
-from trainer import build, build_data
-from trainer.log import RunLog
+from tests.trainer.trainers import make
 from trainer.loop import Trainer
 from trainer.torch_files import load_safely
 
@@ -34,13 +32,6 @@ def _whole_float32() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def make(config: EasyDict) -> Trainer:
-    build.load_plugins(config)
-    Path(config.output).mkdir(parents=True, exist_ok=True)
-    dataset = build_data.build_train_set(config)
-    return build.build_trainer(config, dataset, RunLog(100, bars=False), build.build_device(config), ALONE)
 
 
 def losses_of(trainer: Trainer, steps: int) -> list[dict[str, float]]:

@@ -18,7 +18,7 @@ def make(config: EasyDict, ranks: Ranks = ALONE) -> Trainer:
     build.load_plugins(config)
     Path(config.output).mkdir(parents=True, exist_ok=True)
     dataset = build_data.build_train_set(config)
-    return build.build_trainer(config, dataset, RunLog(1000, bars=False), torch.device("cpu"), ranks)
+    return build.build_trainer(config, dataset, RunLog(1000, bars=False), build.build_device(config), ranks)
 
 
 def assert_same(a: object, b: object) -> None:
