@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -18,6 +21,7 @@ from igfiqa_head.ranks import ALONE, Ranks
 # How the transports speak of a rank that is gone or silent. They raise plain RuntimeErrors.
 _LOST = re.compile(r"gloo|nccl|connection|timed out|timeout", re.IGNORECASE)
 _POLL_SECONDS = 0.02
+_SHARE_OF_STORE = 0.8  # of the timeout: what it says of those that are missing should come before our own
 
 
 class RankLostError(ConnectionError):
@@ -77,20 +81,39 @@ def local_rank() -> int | None:
 
 
 def _join(backend: str, timeout: float) -> None:
+    """Connect the processes, or give up after ``timeout`` seconds, whatever they wait for.
+
+    A thread of its own tries: Gloo takes five times the limit it is given to connect, the store up to twice.
+    """
+    joined: Future[None] = Future()
+
+    def join() -> None:
+        try:
+            _connect(backend, timeout)
+            joined.set_result(None)
+        except Exception as error:
+            joined.set_exception(error)
+
+    threading.Thread(target=join, daemon=True).start()
+    try:
+        joined.result(timeout)
+    except (RuntimeError, FutureTimeoutError) as error:
+        reason = str(error) or "one of them does not answer"
+        raise RankLostError(
+            f"the {world_size()} processes of the training did not come together within {timeout:.0f} s "
+            f"(rank_timeout): {reason}"
+        ) from error
+
+
+def _connect(backend: str, timeout: float) -> None:
     """As ``env://`` does, but apart from what earlier processes have left in the store that torchrun keeps.
 
     After a restart, processes would be sent to the addresses of those that were killed.
     """
     limit = timedelta(seconds=timeout)
-    try:
-        store, rank, size = next(dist.rendezvous("env://", timeout=limit))
-        fresh = dist.PrefixStore(agree_on_name(store, rank, size, timeout), store)
-        dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=limit)
-    except RuntimeError as error:
-        raise RankLostError(
-            f"the {world_size()} processes of the training did not come together within {timeout:.0f} s "
-            f"(rank_timeout): {error}"
-        ) from error
+    store, rank, size = next(dist.rendezvous("env://", timeout=_SHARE_OF_STORE * limit))
+    fresh = dist.PrefixStore(agree_on_name(store, rank, size, _SHARE_OF_STORE * timeout), store)
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=limit)
 
 
 def agree_on_name(store: dist.Store, rank: int, size: int, timeout: float) -> str:

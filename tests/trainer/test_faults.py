@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from easydict import EasyDict
 from igfiqa_head.ranks import Ranks
 from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import assert_same, make
+from trainer import process_group
 from trainer.checkpoint import Position, checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint
 from trainer.loop import Trainer
 from trainer.process_group import RankLostError, agree_on_name, training_processes
@@ -226,6 +228,28 @@ def test_a_silent_rank_ends_the_others_within_the_timeout(tmp_path: Path) -> Non
     assert waiting.exitcode == 3
     assert "did not answer within 2 s (rank_timeout)" in errors.read_text()
     silent.kill()
+
+
+def test_joining_ends_within_the_timeout_whatever_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gloo waits five times as long for a connection as it is told."""
+    for name, value in {
+        "RANK": 0,
+        "WORLD_SIZE": 1,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": free_port(),
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(process_group, "world_size", lambda: 2)
+    released = threading.Event()
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: released.wait(60))
+    began = time.monotonic()
+    with (
+        pytest.raises(RankLostError, match=r"within 1 s \(rank_timeout\): one of them does not answer"),
+        training_processes(torch.device("cpu"), 1),
+    ):
+        pass
+    released.set()
+    assert time.monotonic() - began < 5
 
 
 def test_files_of_two_moments_are_no_checkpoint(tiny_recipe: Recipe, tmp_path: Path) -> None:
