@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from igfiqa_head.further_degradations import NUM_FURTHER_DRAWS, degrade_further
+from igfiqa_head.transfer import sent
 
 Range = tuple[float, float]
 _PAPER_DRAWS = 12
@@ -89,7 +90,7 @@ class Degradations:
         ):
             rows = hit.nonzero().squeeze(1)
             if len(rows):
-                target = rows.to(images.device)
+                target = sent(rows, images.device)
                 images[target] = degrade_rows(images[target], *(a[rows] for a in arguments))
         return degrade_further(images, self.further_p, draws[:, _PAPER_DRAWS:]) if self.further_p else images
 
@@ -146,7 +147,7 @@ def _rescale_matrices(side: int, ratio: Tensor, mode: Tensor) -> Tensor:
 
 def _rescale(images: Tensor, ratio: Tensor, mode: Tensor) -> Tensor:
     rows, columns = (
-        _rescale_matrices(side, ratio, mode).to(images, non_blocking=True)[:, None]
+        sent(_rescale_matrices(side, ratio, mode).to(images.dtype), images.device)[:, None]
         for side in images.shape[-2:]
     )
     return (rows @ images @ columns.mT).clamp(-1, 1)  # bicubic overshoots
@@ -154,7 +155,8 @@ def _rescale(images: Tensor, ratio: Tensor, mode: Tensor) -> Tensor:
 
 def _colour_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     brightness, contrast, saturation = (
-        factor.to(images)[:, None, None, None] for factor in (brightness, contrast, saturation)
+        sent(factor.to(images.dtype), images.device)[:, None, None, None]
+        for factor in (brightness, contrast, saturation)
     )
     pixels = (images + 1) / 2
     pixels = (pixels * brightness).clamp(0, 1)
@@ -165,7 +167,12 @@ def _colour_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturat
 
 
 def _luminance(pixels: Tensor) -> Tensor:
-    return (pixels * pixels.new_tensor(_LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+    return (pixels * _luma(pixels.dtype, pixels.device)).sum(dim=1, keepdim=True)
+
+
+@cache
+def _luma(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(_LUMA, dtype=dtype, device=device)[:, None, None]
 
 
 def _erase(images: Tensor, area: Tensor, aspect: Tensor, top: Tensor, left: Tensor) -> Tensor:
@@ -175,7 +182,7 @@ def _erase(images: Tensor, area: Tensor, aspect: Tensor, top: Tensor, left: Tens
     wide = (pixels / aspect).sqrt().round().clamp(1, width)
     inside_rows = _interval(height, (top * (height - tall + 1)).floor(), tall)
     inside_columns = _interval(width, (left * (width - wide + 1)).floor(), wide)
-    erased = (inside_rows[:, :, None] & inside_columns[:, None, :]).to(images.device)
+    erased = sent(inside_rows[:, :, None] & inside_columns[:, None, :], images.device)
     return images.masked_fill(erased[:, None], -1.0)  # pixel value 0
 
 

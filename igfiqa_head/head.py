@@ -173,5 +173,5 @@ def _statistics(
         "variance_std": std,
         "weight_mean": weights.mean(),
         "zero_weights": (weights == 0).float().mean(),
-        "momentum": torch.tensor(momentum),
+        "momentum": ccs.new_full((), momentum),
     }

@@ -38,6 +38,9 @@ config.bf16 = False  # mixed precision in bfloat16, which needs no scaling of th
 config.compile = False  # torch.compile: a minute at the start, faster steps
 config.sync_bn = False  # on several GPUs, batch normalisation over the images of all
 config.margin_list = (1.0, 0.5, 0.0)  # m1, m2, m3: (1, m, 0) is ArcFace, (1, 0, m) is CosFace
+config.margin = (
+    None  # another margin, by the name it is registered under; its settings: the block of that name
+)
 config.margin_gradient = "exact"  # or "straight_through", arcface_torch's derivative of the ArcFace margin
 config.scale = 64.0  # s
 config.classifier = "partial_fc"

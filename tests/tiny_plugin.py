@@ -1,10 +1,12 @@
-"""A plugin as a user would write it: a backbone small enough for tests, registered from outside."""
+"""A plugin as a user would write it: small backbones and a margin, registered from outside."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from igfiqa_head.registry import BACKBONES
+from igfiqa_head.margin import MarginOutput
+from igfiqa_head.registry import BACKBONES, MARGINS
 
 
 @BACKBONES.register("tiny")
@@ -37,3 +39,21 @@ class TinyGroupNorm(Tiny):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images.to(self.layers[0].weight.dtype))
+
+
+@MARGINS.register("tiny_adaptive")
+class TinyAdaptive(nn.Module):
+    """A cosine margin that is larger for embeddings longer than the running mean, which is its state."""
+
+    mean: Tensor
+
+    def __init__(self, slope: float = 0.1) -> None:
+        super().__init__()
+        self.slope = slope
+        self.register_buffer("mean", torch.ones(()))
+
+    def forward(self, target: Tensor, norms: Tensor, labels: Tensor) -> MarginOutput:
+        constant = norms.detach()
+        if self.training:
+            self.mean.lerp_(constant.mean().to(self.mean), 0.1)
+        return MarginOutput(target - self.slope * constant / self.mean)

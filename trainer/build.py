@@ -138,7 +138,9 @@ def build_training_pass(
 
 
 def build_margin(config: EasyDict) -> Margin:
-    """ArcFace or CosFace, as ``margin_list`` (m1, m2, m3) says."""
+    """What ``margin`` names, with the settings of the block of that name, or what ``margin_list`` says."""
+    if config.margin is not None:
+        return MARGINS.get(config.margin)(**config.get(config.margin, {}))
     _, angle, cosine = config.margin_list
     if cosine > 0:
         return MARGINS.get("cosface")(cosine)
@@ -237,7 +239,7 @@ def build_trainer(
     backbone = build_backbone(config)
     if weights is not None:
         backbone.load_state_dict(weights)
-    backbone = _placed(config, backbone, device, ranks)
+    backbone = _placed(config, backbone, device)
     classifier = build_classifier(config, num_classes, ranks).to(device)
     head = build_quality_head(config, num_classes, ranks)
     modules = {"backbone": backbone, "classifier": classifier}
@@ -280,11 +282,22 @@ def build_trainer(
     )
 
 
-def _placed(config: EasyDict, backbone: nn.Module, device: torch.device, ranks: Ranks) -> nn.Module:
+def _placed(config: EasyDict, backbone: nn.Module, device: torch.device) -> nn.Module:
     """The backbone on its device, in the memory layout and with the normalisation that suit this."""
     if config.sync_bn:
         if device.type != "cuda":
             raise ValueError(f"sync_bn=True needs CUDA, got device {device}: set sync_bn=False")
-        backbone = nn.SyncBatchNorm.convert_sync_batchnorm(backbone, ranks.group)
+        backbone = with_sync_bn(backbone)
     backbone = backbone.to(device)
     return backbone.to(memory_format=torch.channels_last) if device.type == "cuda" else backbone
+
+
+def with_sync_bn(backbone: nn.Module) -> nn.Module:
+    """The backbone with batch normalisations over the images of all processes.
+
+    timm converts them: torch's own conversion drops the activations that timm joins with normalisations. No
+    group is named, which means all processes: one that is would keep the backbone from being copied.
+    """
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(backbone)

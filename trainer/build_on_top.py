@@ -28,8 +28,8 @@ HELD_OUT = "held_out"
 _MAX_PAIRS = 2_000_000
 # Keys that concern the training of a network, its loader and its device.
 _NOT_READ = {
-    "embedding_size", "backbone_weights", "dropout", "fp16", "bf16", "compile", "sync_bn", "margin_list",
-    "margin_gradient", "scale", "classifier", "prototype_init", "sample_rate",
+    "embedding_size", "backbone_weights", "dropout", "fp16", "bf16", "compile", "sync_bn", "margin",
+    "margin_list", "margin_gradient", "scale", "classifier", "prototype_init", "sample_rate",
     "interclass_filtering_threshold", "num_workers", "decoded_cache", "dali", "dali_aug", "device",
     "gradient_acc", "clip_grad_norm", "resume", "checkpoint_every", "max_skipped", "rank_timeout",
     "save_all_states", "verbose", "save_artifacts", "cr_fiqa",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from igfiqa_head.ranks import ALONE, Ranks
@@ -110,13 +111,32 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
         raise CheckpointError(f"{files[0]} and those beside it do not fit together: {error}") from error
     for name, part in parts.items():
         try:
-            part.load_state_dict(state[name])
+            _restore(part, state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{files[0]} does not fit this recipe ({name}): {error}") from error
     ranks.any(False)  # all have read, as each waits here for the others
     if ranks.rank == 0:
         _finish_replacing(files, folder)
     return Position(**{name: state[name] for name in Position.__dataclass_fields__})
+
+
+def _restore(part: Any, state: Mapping[str, Any]) -> None:
+    if isinstance(part, GradScaler) and not state:  # the run so far had no use for it
+        return
+    part.load_state_dict(state)
+    if isinstance(part, Optimizer):
+        _lay_out_as_parameters(part)
+
+
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give momenta the memory layout of their parameters, which is another one on a GPU than on a CPU.
+
+    Fused optimisers go through both in the order of the memory.
+    """
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _own_state(parts: Parts, ranks: Ranks) -> dict[str, Any]:

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve
 from eval_tools.test_sets import VerificationSet
 from eval_tools.verification import VerificationResult, verify_similarities
+from igfiqa_head.class_chunks import at_least_float32
 from trainer.loader import to_network_input
 from trainer.log import warnings_as_log_lines
+from trainer.precision import mixed_precision
 
 BATCH_SIZE = 256
 FloatArray = npt.NDArray[np.float32]
@@ -43,19 +45,25 @@ def embed(
     regressor: nn.Module | None,
     images: Sequence[npt.NDArray[np.uint8]],
     device: torch.device,
+    half: torch.dtype | None = None,
 ) -> tuple[FloatArray, FloatArray | None]:
     """Embeddings [N, 2, D] of the images and of their mirror images, and qualities [N] of the images.
 
-    The modules are put into evaluation mode.
+    The backbone is put into evaluation mode and computes in ``half``, the type of mixed precision, if given.
     """
+
+    def embedded(faces: Tensor) -> Tensor:
+        with mixed_precision(device, half):
+            return at_least_float32(backbone(faces))
+
     backbone.eval()
     embeddings, qualities = [], []
     for start in range(0, len(images), BATCH_SIZE):
         stop = min(start + BATCH_SIZE, len(images))
         pixels = torch.from_numpy(np.stack([images[i] for i in range(start, stop)]))
         faces = to_network_input(pixels, device)
-        upright = backbone(faces)
-        embeddings.append(torch.stack([upright, backbone(faces.flip(3))], dim=1).cpu().numpy())
+        upright = embedded(faces)
+        embeddings.append(torch.stack([upright, embedded(faces.flip(3))], dim=1).cpu().numpy())
         if regressor is not None:
             qualities.append(regressor(upright).cpu().numpy())
     return np.concatenate(embeddings), np.concatenate(qualities) if qualities else None
@@ -67,12 +75,13 @@ def evaluate(
     test_set: VerificationSet,
     device: torch.device,
     fmr: float,
+    half: torch.dtype | None = None,
 ) -> Evaluation:
     """Verification accuracy and, with a regressor, the error-versus-reject curve of a test set.
 
     The curve is of protocol ``fixed``, with the lower quality of the two images as a pair's quality.
     """
-    embeddings, quality = embed(backbone, regressor, test_set.images, device)
+    embeddings, quality = embed(backbone, regressor, test_set.images, device, half)
     similarity = test_set.similarity(embeddings)
     verification = verify_similarities(similarity, test_set.is_genuine)
     if quality is None:

@@ -17,6 +17,7 @@ from igfiqa_head.class_chunks import at_least_float32
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
+from trainer.precision import mixed_precision
 
 
 class ClassMeans(NamedTuple):
@@ -31,7 +32,12 @@ class ClassMeans(NamedTuple):
 
 @torch.no_grad()
 def class_means(
-    backbone: nn.Module, batches: Iterable[Batch], num_classes: int, ranks: Ranks = ALONE
+    backbone: nn.Module,
+    batches: Iterable[Batch],
+    num_classes: int,
+    ranks: Ranks = ALONE,
+    *,
+    half: torch.dtype | None = None,
 ) -> ClassMeans:
     """The means of all images of all ranks, of the classes that this rank holds.
 
@@ -42,13 +48,15 @@ def class_means(
         batches: this rank's share of the images, at least one batch.
         num_classes: C.
         ranks: the processes that look at the images together.
+        half: the type of mixed precision in the backbone, None for none.
 
     Raises:
         ValueError: an embedding is not finite.
     """
     sums: Tensor | None = None
     for batch in batches:
-        embeddings = at_least_float32(backbone(batch.images))
+        with mixed_precision(batch.images.device, half):
+            embeddings = at_least_float32(backbone(batch.images))
         broken = ~torch.isfinite(embeddings).all(dim=1)
         if broken.any():
             raise ValueError(

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from igfiqa_head.sub_batches import Batch
+from igfiqa_head.transfer import sent
 from trainer.prefetch import Draw, Faces, Prefetcher
 from trainer.sampler import ShardedOrder, share_of
 
 
 def to_network_input(images: Tensor, device: torch.device) -> Tensor:
     """uint8 RGB [N, H, W, 3] -> float32 [N, 3, H, W] in [-1, 1] on the device."""
-    pixels = images.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    pixels = sent(images, device).permute(0, 3, 1, 2)
     # Tensor cores want the channels last, as they come; on a CPU that is not faster for all networks.
     layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format
     return pixels.to(torch.float32, memory_format=layout).div_(127.5).sub_(1)
@@ -106,9 +107,6 @@ class Loader:
             yield self._on_device(faces, epoch=0)
 
     def _on_device(self, faces: Faces, epoch: int) -> Batch:
-        images, labels = faces.images, faces.labels
-        if self.device.type == "cuda":  # from pinned memory the copy need not be waited for
-            images, labels = images.pin_memory(), labels.pin_memory()
-        images = to_network_input(images, self.device)
-        labels = labels.to(self.device, non_blocking=True, copy=True)
+        images = to_network_input(faces.images, self.device)
+        labels = sent(faces.labels.clone(), self.device)
         return Batch(images, labels, faces.indices.clone(), epoch)

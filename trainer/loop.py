@@ -116,7 +116,7 @@ class Trainer:
         self.optimizer, self.schedule, self.loader = optimizer, schedule, loader
         self.output, self.log, self.ranks, self.seed = output, log, ranks, seed
         self.num_epoch, self.num_classes = num_epoch, num_classes
-        self.gradient_acc, self.class_mean_prototypes = gradient_acc, class_mean_prototypes
+        self.gradient_acc, self.class_mean_prototypes, self.half = gradient_acc, class_mean_prototypes, half
         self.checkpoint_every, self.max_skipped = checkpoint_every, max_skipped
         self.after_steps, self.after_steps_every = after_steps, after_steps_every
         self.steps_per_epoch = loader.batches_per_epoch // gradient_acc
@@ -270,7 +270,7 @@ class Trainer:
         """
         self._set_training(False)
         batches = self.log.bar(self.loader.every_image(), self.loader.batches_of_all, "first pass")
-        found = class_means(self.backbone, batches, self.num_classes, self.ranks)
+        found = class_means(self.backbone, batches, self.num_classes, self.ranks, half=self.half)
         ccs = start_from_means(
             found,
             self.classifier,

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.sub_batches import Batch
+from trainer.precision import mixed_precision
 
 
 class Losses(NamedTuple):
@@ -80,9 +81,7 @@ class Objective:
             yield
 
     def _embed(self, batch: Batch) -> Tensor:
-        if self._half is None:
-            return self._training_pass(batch.images)
-        with torch.autocast(batch.images.device.type, dtype=self._half):
+        with mixed_precision(batch.images.device, self._half):
             return self._training_pass(batch.images)
 
 

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from igfiqa_head.ranks import ALONE, Ranks
+from trainer.stopping import Stopped
 
 # How the transports speak of a rank that is gone or silent. They raise plain RuntimeErrors.
 _LOST = re.compile(r"gloo|nccl|connection|timed out|timeout", re.IGNORECASE)
@@ -51,17 +52,20 @@ def training_processes(device: torch.device, timeout: float) -> Iterator[Ranks]:
             "device=cpu"
         )
     backend = "nccl" if device.type == "cuda" else "gloo"
-    _join(backend, timeout)
+    _join(device, backend, timeout)
     is_done = False
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), dist.group.WORLD)
         is_done = True
+    except Stopped:  # all of them stop in the same step
+        is_done = True
+        raise
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
             raise
         raise RankLostError(
             f"another process of the training is gone, or did not answer within {timeout:.0f} s "
-            f"(rank_timeout): its own message tells why. Go on with resume=True. ({_first_line(error)})"
+            f"(rank_timeout): its own message tells why. Go on with resume=True. ({_reason(error)})"
         ) from error
     finally:
         # After an error, NCCL would wait here for ranks that wait for this one; its end tells them.
@@ -80,7 +84,7 @@ def local_rank() -> int | None:
     return None if number is None else int(number)
 
 
-def _join(backend: str, timeout: float) -> None:
+def _join(device: torch.device, backend: str, timeout: float) -> None:
     """Connect the processes, or give up after ``timeout`` seconds, whatever they wait for.
 
     A thread of its own tries: Gloo takes five times the limit it is given to connect, the store up to twice.
@@ -89,7 +93,7 @@ def _join(backend: str, timeout: float) -> None:
 
     def join() -> None:
         try:
-            _connect(backend, timeout)
+            _connect(device, backend, timeout)
             joined.set_result(None)
         except Exception as error:
             joined.set_exception(error)
@@ -105,15 +109,20 @@ def _join(backend: str, timeout: float) -> None:
         ) from error
 
 
-def _connect(backend: str, timeout: float) -> None:
+def _connect(device: torch.device, backend: str, timeout: float) -> None:
     """As ``env://`` does, but apart from what earlier processes have left in the store that torchrun keeps.
 
-    After a restart, processes would be sent to the addresses of those that were killed.
+    After a restart, processes would be sent to the addresses of those that were killed. Nor must they find
+    NCCL's word of a failure there, which it leaves outside of any prefix, for others to write down what they
+    were doing and end.
     """
+    os.environ.setdefault("TORCH_NCCL_DUMP_ON_TIMEOUT", "0")
     limit = timedelta(seconds=timeout)
     store, rank, size = next(dist.rendezvous("env://", timeout=_SHARE_OF_STORE * limit))
     fresh = dist.PrefixStore(agree_on_name(store, rank, size, _SHARE_OF_STORE * timeout), store)
-    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=limit)
+    # Told of its GPU, NCCL connects now. Else it would do so at the first exchange, and wait without a limit.
+    gpu = device if device.type == "cuda" else None
+    dist.init_process_group(backend, store=fresh, rank=rank, world_size=size, timeout=limit, device_id=gpu)
 
 
 def agree_on_name(store: dist.Store, rank: int, size: int, timeout: float) -> str:
@@ -145,5 +154,7 @@ def agree_on_name(store: dist.Store, rank: int, size: int, timeout: float) -> st
     return name
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The transport's words, without the C++ calls that led to them."""
+    words = str(error).partition("Exception raised from")[0].split()
+    return " ".join(words) or type(error).__name__

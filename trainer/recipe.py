@@ -36,7 +36,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     config = _execute(BASE)
     given = _execute(path)
     for key, value in given.items():
-        _set(config, key, value, allowed=_allowed_keys(given.get("quality_head")))
+        _set(config, key, value, allowed=_allowed_keys(given))
     for override in overrides:
         _apply_override(config, override)
     _check(config)
@@ -71,9 +71,10 @@ def _execute(path: Path) -> EasyDict:
     return EasyDict(copy.deepcopy(dict(variables["config"])))
 
 
-def _allowed_keys(quality_head: Any) -> list[str]:
-    """Known keys and blocks; a head from outside brings a block of its own name."""
-    extra = [quality_head] if isinstance(quality_head, str) and quality_head not in schema.BLOCKS else []
+def _allowed_keys(config: EasyDict) -> list[str]:
+    """Known keys and blocks; a quality head or margin from outside brings a block of its own name."""
+    named = [config.get("quality_head"), config.get("margin")]
+    extra = [name for name in named if isinstance(name, str) and name not in schema.BLOCKS]
     return [*schema.KEYS, *schema.BLOCKS, *extra]
 
 
@@ -101,7 +102,7 @@ def _apply_override(config: EasyDict, override: str) -> None:
     known = schema.BLOCKS.get(block, {}) if block else schema.KEYS
     value = _parse(raw.strip(), known[key].kind if key in known else "value")
     key, value = (block, {key: value}) if block else (key, value)
-    _set(config, key, value, allowed=_allowed_keys(config.quality_head))
+    _set(config, key, value, allowed=_allowed_keys(config))
 
 
 def _parse(raw: str, kind: str) -> Any:

@@ -59,6 +59,7 @@ def run(config: EasyDict) -> dict[str, Any]:
     device = build.build_device(config, local_rank())
     if device.type == "cpu":
         keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # all batches are of one size
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with training_processes(device, config.rank_timeout) as ranks:
@@ -105,7 +106,7 @@ def _evaluate_all(
 ) -> dict[str, Evaluation]:
     regressor = None if trainer.quality_head is None else trainer.quality_head.regressor
     return {
-        name: evaluate(trainer.backbone, regressor, test_set, trainer.loader.device, fmr)
+        name: evaluate(trainer.backbone, regressor, test_set, trainer.loader.device, fmr, trainer.half)
         for name, test_set in test_sets.items()
     }
 

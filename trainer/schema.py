@@ -149,6 +149,7 @@ KEYS = {
     "bf16": flag,
     "sync_bn": flag,
     "compile": flag,
+    "margin": text.or_none(),
     "margin_list": margin_list,
     "margin_gradient": choice("exact", "straight_through"),
     "scale": positive(),

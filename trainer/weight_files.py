@@ -20,7 +20,7 @@ def save_weights(modules: Mapping[str, nn.Module], folder: Path, num_classes: in
     """
     states = {name: whole_state(module, num_classes, ranks) for name, module in modules.items()}
     written = states.items() if ranks.rank == 0 else ()
-    failures = [error for name, state in written if (error := try_to_save(state, folder / name))]
+    failures = [error for name, state in written if (error := try_to_save(_on_cpu(state), folder / name))]
     if ranks.any(bool(failures)):
         raise failures[0] if failures else CheckpointError(f"the first process could not write to {folder}")
 
@@ -40,3 +40,8 @@ def whole_state(module: nn.Module, num_classes: int, ranks: Ranks = ALONE) -> di
         whole[held.start : held.stop] = rows
         state[entry] = ranks.sum(whole).to(rows.dtype)
     return state
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``torch.load`` without further words then works where there is no GPU."""
+    return {name: tensor.cpu() for name, tensor in state.items()}

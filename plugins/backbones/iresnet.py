@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from igfiqa_head.registry import BACKBONES
@@ -119,22 +120,24 @@ def _stage(in_channels: int, channels: int, count: int, segment: int = 0) -> nn.
 
 def _contexts(blocks: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """The contexts of the first computation of ``blocks`` and of the second one."""
-    return nullcontext(), _frozen_statistics(blocks)
+    norms = [module for module in blocks.modules() if isinstance(module, _BatchNorm)]
+    return nullcontext(), _frozen_statistics(norms, [norm.track_running_stats for norm in norms])
 
 
 @contextmanager
-def _frozen_statistics(blocks: nn.Module) -> Iterator[None]:
+def _frozen_statistics(norms: Sequence[_BatchNorm], tracked: Sequence[bool]) -> Iterator[None]:
+    """``tracked`` is whether each norm read its running statistics in the first computation."""
     # Momentum 0 rather than track_running_stats = False: checkpointing checks that both computations save
-    # the same tensors, and the running statistics are among them.
-    norms = [module for module in blocks.modules() if isinstance(module, nn.BatchNorm2d)]
-    saved = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    # the same tensors, and the running statistics are among them, where they were tracked.
+    saved = [(norm.momentum, norm.num_batches_tracked, norm.track_running_stats) for norm in norms]
+    for norm, was_tracked in zip(norms, tracked, strict=True):
+        norm.momentum, norm.num_batches_tracked, norm.track_running_stats = 0.0, None, was_tracked
     try:
         yield
     finally:
-        for norm, (momentum, num_batches) in zip(norms, saved, strict=True):
+        for norm, (momentum, num_batches, is_tracked) in zip(norms, saved, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, num_batches
+            norm.track_running_stats = is_tracked
 
 
 @BACKBONES.register("r18")

@@ -16,6 +16,7 @@ from igfiqa_head.margin_softmax import Transform, other_classes, own_cosines
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.registry import CLASSIFIERS
 from igfiqa_head.similarity import checked_labels, own_and_nearest
+from igfiqa_head.transfer import sent
 
 NEGATIVE_STREAM = 3  # keeps the sampling of negatives apart from the other draws of the same seed
 _DRAWN_AT_ONCE = 8192
@@ -196,11 +197,12 @@ class PartialFC(nn.Module):
             return None, own
         held = np.arange(self.classes.start, self.classes.stop)
         draws = keyed_uniforms(self.seed, NEGATIVE_STREAM, step, held, count=1)
-        chosen = torch.from_numpy(draws[:, 0] < self.sample_rate).to(labels.device)
-        is_here = (own >= 0) & (own < len(chosen))
-        row = own.clamp(0, len(chosen) - 1)
-        chosen[own[is_here]] = True
-        return chosen.nonzero().squeeze(1), torch.where(is_here, (chosen.cumsum(0) - 1)[row], -1)
+        spare = len(held)  # stands for the classes of other ranks: to leave those out, one would have to wait
+        chosen = sent(torch.from_numpy(np.append(draws[:, 0] < self.sample_rate, False)), labels.device)
+        row = torch.where((own >= 0) & (own < spare), own, spare)
+        chosen.index_fill_(0, row, True)
+        place = (chosen.cumsum(0) - 1)[row].where(row < spare, -1)
+        return chosen[:spare].nonzero().squeeze(1), place
 
     def _negatives(self, of_margin: Transform | None) -> Transform | None:
         """What becomes of the cosines to other classes: conflicts count as 0, the margin's part follows."""

@@ -99,3 +99,47 @@ def test_a_failed_write_keeps_the_old_file(saved: Path) -> None:
         save_atomically({"x": lambda: None}, path)
     assert path.read_bytes() == before
     assert [p.name for p in saved.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_momenta_follow_the_layout_of_their_parameters(
+    tmp_path: Path, kind: type[torch.optim.Optimizer], fused: bool
+) -> None:
+    """Networks are channels last on a GPU, and a run may go on elsewhere."""
+
+    def convolution(layout: torch.memory_format) -> tuple[nn.Conv2d, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        layer = nn.Conv2d(4, 3, 3).to(memory_format=layout)
+        options = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+        return layer, kind(layer.parameters(), lr=0.1, fused=fused, **options)  # type: ignore[call-arg]
+
+    def take_step(layer: nn.Conv2d, optimizer: torch.optim.Optimizer) -> None:
+        images = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+        layer(images).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    for before, after in (
+        (torch.channels_last, torch.contiguous_format),
+        (torch.contiguous_format, torch.channels_last),
+    ):
+        layer, optimizer = convolution(before)
+        take_step(layer, optimizer)
+        parts = {"state_dict_backbone": layer, "state_optimizer": optimizer}
+        save_checkpoint(tmp_path, Position(), parts)
+        moved, its_optimizer = convolution(after)
+        load_checkpoint(tmp_path, {"state_dict_backbone": moved, "state_optimizer": its_optimizer})
+        take_step(layer, optimizer)
+        take_step(moved, its_optimizer)
+        torch.testing.assert_close(moved.weight, layer.weight)
+
+
+def test_a_run_without_a_scaler_goes_on_with_one(tmp_path: Path) -> None:
+    def scaler(enabled: bool) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", enabled=enabled)
+
+    save_checkpoint(tmp_path, Position(), {"state_grad_scaler": scaler(enabled=False)})
+    fresh = scaler(enabled=True)
+    load_checkpoint(tmp_path, {"state_grad_scaler": fresh})
+    assert fresh.get_scale() == 65536

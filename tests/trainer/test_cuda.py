@@ -129,6 +129,33 @@ def test_a_run_is_resumed_and_its_weights_fit_a_cpu(tiny_recipe: Recipe) -> None
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("devices", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_run_goes_on_on_another_device(
+    tiny_recipe: Recipe, tmp_path: Path, devices: tuple[str, str], optimizer: str
+) -> None:
+    common = (f"optimizer={optimizer}", "lr=0.001", "dropout=0")
+    for device, epochs in zip(devices, (1, 2), strict=True):
+        trainer = make(tiny_recipe(*common, f"device={device}", f"num_epoch={epochs}", "lr_schedule=step",
+                                   "lr_decay_epochs=9"))  # fmt: skip
+        if epochs == 2:
+            trainer.resume()
+        trainer.fit()
+    whole = make(tiny_recipe(*common, "device=cpu", "num_epoch=2", "lr_schedule=step", "lr_decay_epochs=9",
+                             f"output={tmp_path / 'whole'}"))  # fmt: skip
+    whole.fit()
+    for one, other in zip(parameters_of(whole), parameters_of(trainer), strict=True):
+        torch.testing.assert_close(other.cpu(), one, rtol=1e-2, atol=1e-3)
+
+
+def test_the_weights_of_a_run_load_without_a_gpu(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe("device=cuda", "num_epoch=1"))
+    trainer.fit()
+    for name in ("model.pt", "quality_head.pt"):
+        state = torch.load(trainer.output / name, weights_only=True)
+        assert {tensor.device.type for tensor in state.values()} == {"cpu"}
+
+
 def test_synchronised_normalisation_takes_the_place_of_each(tiny_recipe: Recipe) -> None:
     trainer = make(tiny_recipe("device=cuda", "sync_bn=True"))
     plain = make(tiny_recipe("device=cuda"))

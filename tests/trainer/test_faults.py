@@ -74,7 +74,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(
         "network=tiny_group_norm",
         "num_epoch=3",
         "checkpoint_every=1",
-        "rank_timeout=15",
+        "rank_timeout=10",
         f"batch_size={12 // size}",
     )
     for _ in range(2):  # the first one waits until the fork server has imported torch
@@ -250,6 +250,16 @@ def test_joining_ends_within_the_timeout_whatever_it_waits_for(monkeypatch: pyte
         pass
     released.set()
     assert time.monotonic() - began < 5
+
+
+def test_the_transports_words_are_told_without_its_calls() -> None:
+    error = dist.DistBackendError(
+        "NCCL error in: init.cpp:3, unhandled system error\nLast error:\nno room in /dev/shm\n"
+        "Exception raised from initComm at init.cpp:3 (most recent call first):\nframe #0: 0x7f"
+    )
+    said = process_group._reason(error)
+    assert said == "NCCL error in: init.cpp:3, unhandled system error Last error: no room in /dev/shm"
+    assert process_group._reason(RuntimeError()) == "RuntimeError"
 
 
 def test_files_of_two_moments_are_no_checkpoint(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def spoil_steps(trainer: Trainer, steps: Container[int]) -> None:
         ("gradient_acc=2", "sample_rate=0.4", "ig_fiqa.variance_init=seen"),
         ("ig_fiqa.variance_init=first_pass", "lr_schedule=step", "lr_decay_epochs=[1]", "num_workers=1"),
         ("prototype_init=class_means", "lr_factor.backbone=0.1", "warmup_epoch=1"),
+        ("margin=tiny_adaptive", "tiny_adaptive.slope=0.2"),
     ],
     ids=lambda o: o[0] if o else "default",
 )
@@ -87,6 +88,13 @@ def test_resuming_equals_an_uninterrupted_run(
     second.resume()
     second.fit()
     assert_same(everything(whole), everything(second))
+
+
+def test_a_margin_from_outside_has_its_settings_and_keeps_its_state(tiny_recipe: Recipe) -> None:
+    trainer = make(tiny_recipe("num_epoch=1", "margin=tiny_adaptive", "tiny_adaptive.slope=0.2"))
+    trainer.fit()
+    assert trainer.classifier.margin.slope == 0.2
+    assert trainer.classifier.state_dict()["margin.mean"] != 1
 
 
 def test_resuming_takes_the_recipe_at_its_word(tiny_recipe: Recipe) -> None:

@@ -14,10 +14,13 @@ from torch import Tensor, nn
 
 import train
 from igfiqa_head.ranks import ALONE
+from igfiqa_head.sub_batches import Batch
 from tests.gloo import on_ranks
 from tests.trainer.test_several_ranks import COMMON, assert_agree, trainer_of
 from tests.trainer.test_several_ranks import train as several
 from trainer import build
+from trainer.evaluation import embed
+from trainer.first_pass import class_means
 from trainer.loop import Trainer
 from trainer.torch_files import load_safely
 
@@ -79,6 +82,30 @@ def test_a_cpu_takes_bfloat16_for_float16(
     config = tiny_recipe(*overrides)
     assert build.build_precision(config, torch.device("cpu")) == on_cpu
     assert build.build_precision(config, torch.device("cuda")) == on_cuda
+
+
+class Recorder(nn.Module):
+    """Notes what it is asked to compute in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype | None] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.types.add(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        return images.flatten(1)[:, :8].half()
+
+
+@pytest.mark.parametrize("half", [None, torch.float16, torch.bfloat16])
+def test_a_network_is_judged_in_the_precision_it_learns_in(half: torch.dtype | None) -> None:
+    """And its first pass is made in it: what was trained in bfloat16 may be out of float16's range."""
+    recorder = Recorder()
+    faces = np.zeros((3, 4, 4, 3), np.uint8)
+    embeddings, _ = embed(recorder, None, faces, torch.device("cpu"), half)
+    batch = Batch(torch.ones(2, 3, 4, 4), torch.arange(2), torch.arange(2), 0)
+    means = class_means(recorder, [batch], 2, half=half).means
+    assert recorder.types == {half}
+    assert (embeddings.dtype, means.dtype) == (np.float32, torch.float32)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -198,8 +198,9 @@ def test_missing_recipe_names_the_closest() -> None:
         load_recipe(ROOT / "recipes/quickstrat.py")
 
 
-def test_a_head_from_outside_brings_its_block(write) -> None:  # type: ignore[no-untyped-def]
-    path = write("config.quality_head = 'mine'\nconfig.mine = edict(depth=3)\n")
+@pytest.mark.parametrize("kind", ["quality_head", "margin"])
+def test_what_comes_from_outside_brings_its_block(write, kind: str) -> None:  # type: ignore[no-untyped-def]
+    path = write(f"config.{kind} = 'mine'\nconfig.mine = edict(depth=3)\n")
     assert load_recipe(path, ["mine.depth=4"]).mine == EasyDict(depth=4)
 
 

@@ -8,6 +8,9 @@ float32 inside attention, which is there for mixed precision, was taken out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -17,6 +20,7 @@ from plugins.backbones import get_model
 from plugins.backbones.iresnet import _stage
 from plugins.backbones.vit import NUM_HEADS, Attention
 from tests.plugins.backbones.filling import fill, images
+from trainer.objective import frozen_running_statistics
 
 EVAL = {
     "r18": ([-0.898151111561, -1.39344160777, 3.01635931869], 0.74489717589),
@@ -74,13 +78,36 @@ def test_attention_equals_its_definition() -> None:
     torch.testing.assert_close(attention(x), attention.proj(torch.cat(heads, dim=-1)))
 
 
-def test_recomputing_activations_changes_nothing() -> None:
-    """Output, gradients and running statistics equal those of blocks that keep their activations."""
-    kept, recomputed = (_stage(8, 16, count=5, segment=segment).double() for segment in (0, 2))
+class OtherNorm(nn.modules.batchnorm._BatchNorm):
+    """As nn.SyncBatchNorm is: neither of the usual classes."""
+
+    def _check_input_dim(self, x: torch.Tensor) -> None: ...
+
+
+def with_other_norms(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        is_norm = isinstance(child, nn.BatchNorm2d)
+        setattr(module, name, OtherNorm(child.num_features) if is_norm else with_other_norms(child))
+    return module
+
+
+@pytest.mark.parametrize("only_batch", [False, True])
+@pytest.mark.parametrize("change", [lambda blocks: blocks, with_other_norms])
+def test_recomputing_activations_changes_nothing(
+    change: Callable[[nn.Module], nn.Module], only_batch: bool
+) -> None:
+    """Output, gradients and running statistics equal those of blocks that keep their activations.
+
+    Also where the first computation left the running statistics alone.
+    """
+    kept, recomputed = (change(_stage(8, 16, count=5, segment=segment)).double() for segment in (0, 2))
     fill(kept)
     fill(recomputed)
     x = images(3)[:, :, :16, :16].repeat(1, 3, 1, 1)[:, :8]
-    outputs = [blocks(x) for blocks in (kept, recomputed)]
+    outputs = []
+    for blocks in (kept, recomputed):
+        with frozen_running_statistics(blocks) if only_batch else nullcontext():
+            outputs.append(blocks(x))
     for output in outputs:
         output.pow(3).sum().backward()
     assert torch.equal(*outputs)
@@ -88,4 +115,6 @@ def test_recomputing_activations_changes_nothing() -> None:
         assert torch.equal(a.grad, b.grad), name
     state = recomputed.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in kept.state_dict().items())
-    assert all(m.momentum == 0.1 for m in recomputed.modules() if isinstance(m, nn.BatchNorm2d))
+    norms = [m for m in recomputed.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert {(m.momentum, m.track_running_stats) for m in norms} == {(0.1, True)}
+    assert {int(m.num_batches_tracked) for m in norms} == {int(not only_batch)}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from plugins.backbones import get_model
 from plugins.backbones.timm_models import TimmBackbone
+from trainer.build import with_sync_bn
 
 SPATIAL = [
     "mobilenetv3_small_050",
@@ -85,3 +88,15 @@ def test_meta_device() -> None:
 def test_networks_that_cannot_take_this_size(name: str) -> None:
     with pytest.raises(ValueError, match=f"timm network '{name}' cannot embed 112 x 112 images"):
         build(name)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18"])
+def test_synchronised_normalisation_changes_nothing_else(name: str) -> None:
+    """timm joins normalisations with activations. The network can still be copied, as an export does."""
+    plain = build(name, num_features=24).eval()
+    synchronised = with_sync_bn(copy.deepcopy(plain)).eval()
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules())
+    assert plain.state_dict().keys() == synchronised.state_dict().keys()
+    x = torch.rand(2, 3, 112, 112)
+    with torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(synchronised)(x), plain(x))
