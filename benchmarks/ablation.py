@@ -6,13 +6,14 @@
 Trains the quick-start recipe in five variants and prints, for identities that were never trained on, the
 Spearman correlation of the quality with minus the known severity, and the area under the error-versus-reject
 curve as a share of a random score's. All variants put the same number of images through the backbone.
-Runs that are complete in the output folder are not repeated.
+Runs that are complete in the output folder, with the same overrides, are not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def train(name: str, seed: int, output: Path, overrides: list[str]) -> dict[str, Any]:
     """The metrics of one training, from its metrics.json if it was finished before."""
-    folder = output / f"{name.replace(' ', '_')}_{seed}"
+    folder = output / re.sub(r"[^\w.,=+-]+", "_", " ".join([name, str(seed), *overrides]))
     metrics = folder / "metrics.json"
     if not metrics.is_file():
         from trainer.recipe import load_recipe

@@ -40,16 +40,12 @@ Score = Callable[["DegradedFaces"], FloatArray]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    shared = ROOT.parent / "shared"
-    default = shared / "models/mobilefacenet_fr.onnx"
-    parser.add_argument("--recogniser", type=Path, default=default, metavar="FILE", help="ONNX recogniser")
-    parser.add_argument(
-        "--rec", type=Path, default=shared / "data/lfw_dev", metavar="DIR", help="to learn from"
-    )
+    parser.add_argument("--recogniser", type=Path, required=True, metavar="FILE", help="ONNX recogniser")
+    parser.add_argument("--rec", type=Path, required=True, metavar="DIR", help="images to learn from")
     parser.add_argument(
         "--test",
         type=Path,
-        default=shared / "data/lfw_dev_test",
+        required=True,
         metavar="DIR",
         help="images of other identities, compared in all pairs; one half of the identities is for tuning",
     )

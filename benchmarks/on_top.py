@@ -1,7 +1,7 @@
 """What a quality head on a frozen recogniser gains and loses by each of its choices.
 
-    python benchmarks/on_top.py                    # mobilefacenet_fr, lfw_dev and lfw_dev_test in ../shared
-    python benchmarks/on_top.py --recogniser w600k_r50.onnx --rec DIR --test DIR --rows paper recipe
+    python benchmarks/on_top.py --recogniser w600k_r50.onnx --rec DIR --test DIR
+    python benchmarks/on_top.py --recogniser w600k_r50.onnx --rec DIR --test DIR --rows base recipe
 
 R learns on --rec and is judged on all pairs of --test, 40 % of whose images are degraded in kinds that R did
 not learn from, at two strengths and in five draws. Printed is the area under the error-versus-reject curve

@@ -1,6 +1,6 @@
 """What IG-FIQA's weights and degradations are worth on real faces, with and without planted classes.
 
-    python benchmarks/planted_classes.py           # mobilefacenet_fr, lfw_dev and lfw_dev_test in ../shared
+    python benchmarks/planted_classes.py --recogniser w600k_r50.onnx --rec DIR --test DIR
 
 The paper's claim: images of a class that are all alike have a high similarity whatever their quality, so
 they teach a wrong quality unless they lose their weight. 150 such classes are planted into --rec: each is one

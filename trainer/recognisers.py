@@ -73,7 +73,7 @@ def _onnx_file(spec: str) -> Path | None:
     except ValueError as error:
         raise ValueError(
             f"recognizer={spec!r} does not exist: expected an ONNX file, an insightface pack, a checkpoint "
-            f"or run folder with a registered backbone, or {TIMM_PREFIX}NAME"
+            f"or run folder with a registered backbone, or {TIMM_PREFIX}NAME; {error}"
         ) from error
     found, stated = pack_recogniser(pack)
     network = FaceNetwork(found)

@@ -118,7 +118,7 @@ def write_records(
     """Write a training set in insightface's layout: ``train.rec``, ``train.idx`` and ``property``.
 
     Args:
-        root: an existing folder.
+        root: the folder; created if needed.
         images: N encoded images; may be a generator.
         labels: N class labels from 0, equal ones side by side: an identity record is a range of keys.
         image_size: side of the images in pixels, for ``property``.
@@ -132,6 +132,7 @@ def write_records(
     images_end = len(classes) + 1
     identities_end = images_end + len(starts) - 1
     folder = Path(root)
+    folder.mkdir(parents=True, exist_ok=True)
     with RecordWriter(folder / "train.rec", folder / "train.idx") as writer:
         writer.write(0, (images_end, identities_end))
         count = 0
