@@ -19,7 +19,7 @@ config.margin_list = (1.0, 0.2, 0.0)  # a small margin and scale converge within
 config.scale = 24.0
 
 config.batch_size = 64  # 32 clean + 32 degraded
-config.num_epoch = 8
+config.num_epoch = 10
 config.optimizer = "adamw"
 config.lr = 3e-3
 config.weight_decay = 0.05

@@ -28,10 +28,10 @@ def quick_start(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
 
 def test_it_reaches_its_aims(quick_start: tuple[Path, dict[str, Any]]) -> None:
     """The aim for the correlation is 0.7; other processors and thread counts round differently and move it
-    by a few hundredths, which the bound leaves room for. The other three aims are far away."""
+    by a hundredth or two, which the bound leaves room for. The other three aims are far away."""
     _, metrics = quick_start
     erc = metrics["erc"]["synthetic"]
-    assert metrics["spearman_severity"] >= 0.65
+    assert metrics["spearman_severity"] >= 0.68
     assert erc["auc"] <= 0.65 * erc["auc_random"]
     assert metrics["weight_low_variance"] <= 0.25
     assert metrics["weight_diverse"] >= 0.8
