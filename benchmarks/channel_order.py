@@ -57,6 +57,8 @@ def main() -> None:
     )
     for size in options.groups:
         groups = len(faces) // size
+        if not groups:
+            raise SystemExit(f"{len(faces)} faces do not fill a group of {size}")
         false, found = complaints(faces, size), complaints(faces[..., ::-1], size)
         print(f"{size:>10} {groups:>8} {false / groups:>14.1%} {found / groups:>18.1%}")
 

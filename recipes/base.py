@@ -38,10 +38,8 @@ config.bf16 = False  # mixed precision in bfloat16, which needs no scaling of th
 config.compile = False  # torch.compile: a minute at the start, faster steps
 config.sync_bn = False  # on several GPUs, batch normalisation over the images of all
 config.margin_list = (1.0, 0.5, 0.0)  # m1, m2, m3: (1, m, 0) is ArcFace, (1, 0, m) is CosFace
-config.margin = (
-    None  # another margin, by the name it is registered under; its settings: the block of that name
-)
 config.margin_gradient = "exact"  # or "straight_through", arcface_torch's derivative of the ArcFace margin
+config.margin = None  # instead of these two, a registered margin; its settings are the block of its name
 config.scale = 64.0  # s
 config.classifier = "partial_fc"
 config.prototype_init = "random"  # or "class_means", from one pass over the data before the first step
