@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from igfiqa_head.further_degradations import NUM_FURTHER_DRAWS, degrade_further
+from igfiqa_head.hit_images import Kind, between, degrade_hit, sent_like
 from igfiqa_head.transfer import sent
 
 Range = tuple[float, float]
@@ -76,22 +77,18 @@ class Degradations:
         Images that no degradation hits come back bit-identical.
         """
         u = iter(draws.unbind(dim=1))
-        ratio_hit, ratio, mode = next(u) < self.p, _between(self.rescale, next(u)), next(u)
-        jitter_hit, factors = next(u) < self.p, [_between(self.jitter, next(u)) for _ in range(3)]
-        erase_hit, area, aspect = next(u) < self.p, _between(self.erase_area, next(u)), next(u)
-        log_aspect = _between((math.log(self.erase_aspect[0]), math.log(self.erase_aspect[1])), aspect)
+        ratio_hit, ratio, mode = next(u) < self.p, between(self.rescale, next(u)), next(u)
+        jitter_hit, factors = next(u) < self.p, [between(self.jitter, next(u)) for _ in range(3)]
+        erase_hit, area, aspect = next(u) < self.p, between(self.erase_area, next(u)), next(u)
+        log_aspect = between((math.log(self.erase_aspect[0]), math.log(self.erase_aspect[1])), aspect)
         top, left = next(u), next(u)
 
-        images = images.clone()
-        for hit, degrade_rows, arguments in (
+        kinds: tuple[Kind, ...] = (
             (ratio_hit, _rescale, (ratio, mode)),
             (jitter_hit, _colour_jitter, factors),
             (erase_hit, _erase, (area, log_aspect.exp(), top, left)),
-        ):
-            rows = hit.nonzero().squeeze(1)
-            if len(rows):
-                target = sent(rows, images.device)
-                images[target] = degrade_rows(images[target], *(a[rows] for a in arguments))
+        )
+        images = degrade_hit(images, kinds)
         return degrade_further(images, self.further_p, draws[:, _PAPER_DRAWS:]) if self.further_p else images
 
 
@@ -120,11 +117,6 @@ def degrade(
     return Degradations(p, **settings)(images, draws)
 
 
-def _between(limits: Range, u: Tensor) -> Tensor:
-    low, high = limits
-    return low + (high - low) * u
-
-
 @cache
 def _rescale_matrix(side: int, small: int, mode: str) -> Tensor:
     """[side, side] matrix that shrinks a line of pixels to ``small`` by area and grows it back by ``mode``.
@@ -147,16 +139,14 @@ def _rescale_matrices(side: int, ratio: Tensor, mode: Tensor) -> Tensor:
 
 def _rescale(images: Tensor, ratio: Tensor, mode: Tensor) -> Tensor:
     rows, columns = (
-        sent(_rescale_matrices(side, ratio, mode).to(images.dtype), images.device)[:, None]
-        for side in images.shape[-2:]
+        sent_like(_rescale_matrices(side, ratio, mode), images)[:, None] for side in images.shape[-2:]
     )
     return (rows @ images @ columns.mT).clamp(-1, 1)  # bicubic overshoots
 
 
 def _colour_jitter(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
     brightness, contrast, saturation = (
-        sent(factor.to(images.dtype), images.device)[:, None, None, None]
-        for factor in (brightness, contrast, saturation)
+        sent_like(factor, images)[:, None, None, None] for factor in (brightness, contrast, saturation)
     )
     pixels = (images + 1) / 2
     pixels = (pixels * brightness).clamp(0, 1)

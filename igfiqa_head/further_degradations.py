@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from igfiqa_head.hit_images import Kind, between, degrade_hit, sent_like
+from igfiqa_head.transfer import sent
+
 NUM_FURTHER_DRAWS = 16
 
 _DEFOCUS = (0.01, 0.05)  # radius of the circle of confusion, of the image's side
@@ -30,34 +33,23 @@ def degrade_further(images: Tensor, p: float, draws: Tensor) -> Tensor:
     tensor; images that no kind hits come back bit-identical.
     """
     u = iter(draws.unbind(dim=1))
-    kinds = (
-        (_defocus, next(u), [_between(_DEFOCUS, next(u))]),
-        (_dead_pixels, next(u), [_between(_DEAD_PIXELS, next(u)), next(u)]),
-        (_tone_curve, next(u), [_between(_LOG_GAMMA, next(u)).exp()]),
+    kinds: tuple[Kind, ...] = (
+        (next(u) < p, _defocus, [between(_DEFOCUS, next(u))]),
+        (next(u) < p, _dead_pixels, [between(_DEAD_PIXELS, next(u)), next(u)]),
+        (next(u) < p, _tone_curve, [between(_LOG_GAMMA, next(u)).exp()]),
         (
+            next(u) < p,
             _misalignment,
-            next(u),
             [
-                _between(_ROTATION, next(u)),
-                _between(_LOG_ZOOM, next(u)).exp(),
-                _between(_SHIFT, next(u)),
-                _between(_SHIFT, next(u)),
+                between(_ROTATION, next(u)),
+                between(_LOG_ZOOM, next(u)).exp(),
+                between(_SHIFT, next(u)),
+                between(_SHIFT, next(u)),
             ],
         ),
-        (_mosaic, next(u), [_between(_BLOCK, next(u))]),
+        (next(u) < p, _mosaic, [between(_BLOCK, next(u))]),
     )
-    images = images.clone()
-    for degrade_rows, hit, arguments in kinds:
-        rows = (hit < p).nonzero().squeeze(1)
-        if len(rows):
-            target = rows.to(images.device)
-            images[target] = degrade_rows(images[target], *(a[rows] for a in arguments))
-    return images
-
-
-def _between(limits: tuple[float, float], u: Tensor) -> Tensor:
-    low, high = limits
-    return low + (high - low) * u
+    return degrade_hit(images, kinds)
 
 
 def _defocus(images: Tensor, radius: Tensor) -> Tensor:
@@ -68,7 +60,7 @@ def _defocus(images: Tensor, radius: Tensor) -> Tensor:
     steps = torch.arange(-reach, reach + 1, dtype=radius.dtype)
     distance = torch.hypot(steps[:, None], steps)
     discs = (radius[:, None, None] + 0.5 - distance).clamp(0, 1)
-    discs = (discs / discs.sum(dim=(1, 2), keepdim=True)).to(images)
+    discs = sent_like(discs / discs.sum(dim=(1, 2), keepdim=True), images)
     padded = F.pad(images, (reach,) * 4, mode="replicate").reshape(
         1, count * channels, height + 2 * reach, -1
     )
@@ -78,10 +70,10 @@ def _defocus(images: Tensor, radius: Tensor) -> Tensor:
 
 def _dead_pixels(images: Tensor, share: Tensor, seed: Tensor) -> Tensor:
     """Single pixels, black or white."""
-    noise = torch.stack([_noise(images.shape[-2:], float(number)) for number in seed]).to(images.device)
-    share = share.to(noise)[:, None, None]
-    images = images.masked_fill((noise < share / 2)[:, None], -1.0)
-    return images.masked_fill((noise >= 1 - share / 2)[:, None], 1.0)
+    noise = torch.stack([_noise(images.shape[-2:], float(number)) for number in seed])
+    half = share[:, None, None] / 2
+    black, white = (sent(dead[:, None], images.device) for dead in (noise < half, noise >= 1 - half))
+    return images.masked_fill(black, -1.0).masked_fill(white, 1.0)
 
 
 def _noise(shape: tuple[int, ...], number: float) -> Tensor:
@@ -91,14 +83,14 @@ def _noise(shape: tuple[int, ...], number: float) -> Tensor:
 
 def _tone_curve(images: Tensor, gamma: Tensor) -> Tensor:
     pixels = ((images + 1) / 2).clamp(0, 1)
-    return pixels ** gamma.to(images)[:, None, None, None] * 2 - 1
+    return pixels ** sent_like(gamma, images)[:, None, None, None] * 2 - 1
 
 
 def _misalignment(images: Tensor, angle: Tensor, zoom: Tensor, right: Tensor, down: Tensor) -> Tensor:
     """Turned, scaled and shifted; what lies outside of the image is repeated from its border."""
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     rows = [torch.stack([cosine, -sine, 2 * right], 1), torch.stack([sine, cosine, 2 * down], 1)]
-    grid = F.affine_grid(torch.stack(rows, 1).to(images), list(images.shape), align_corners=False)
+    grid = F.affine_grid(sent_like(torch.stack(rows, 1), images), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False).clamp(-1, 1)
 
 

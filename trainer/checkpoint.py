@@ -135,8 +135,7 @@ def _lay_out_as_parameters(optimizer: Optimizer) -> None:
     """
     for parameter, values in optimizer.state.items():
         for key, value in values.items():
-            is_alike = isinstance(value, Tensor) and value.shape == parameter.shape
-            if is_alike and value.stride() != parameter.stride():
+            if _is_shaped_as(parameter, value) and value.stride() != parameter.stride():
                 values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
@@ -174,8 +173,13 @@ def _of_optimizer(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, parameter in enumerate(parameters):
         for key, value in state.get(number, {}).items() if id(parameter) in sharded else ():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if _is_shaped_as(parameter, value):
                 yield name, "state", number, key
+
+
+def _is_shaped_as(parameter: Tensor, value: Any) -> bool:
+    """Whether an optimiser's ``value`` has an entry for each of the parameter's, as a momentum has."""
+    return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
 def _remove_ranks_from(count: int, folder: Path) -> None:
