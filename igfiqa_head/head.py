@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 import torch
@@ -21,6 +22,8 @@ from igfiqa_head.similarity import certainty_ratio
 from igfiqa_head.sub_batches import Batch, SubBatches, degraded, halves
 from igfiqa_head.variance import IntraClassVariance, momentum_at
 
+_LOGGER = logging.getLogger(__name__)
+
 
 class IGFIQAHead(QualityHead):
     """Learns a face's relative classifiability beside an ArcFace-like recogniser.
@@ -35,7 +38,9 @@ class IGFIQAHead(QualityHead):
         fractional_momentum: let alpha rise within an epoch as well.
         variance_weights: False gives every sample weight 1 (the ablation towards CR-FIQA).
         variance_init: "ones" (the paper), "seen" (mean and std of Eq. 9 over classes seen so far) or
-            "first_pass" (the trainer fills v from one pass over the data before the first step).
+            "first_pass" (the trainer fills v from one pass over the data before the first step). Classes
+            without images take no part in Eq. 9: with "ones", unless ``has_images_of_all_classes`` is set,
+            those are taken to have none that no step of the first epoch has seen, until one is.
         sub_batch: "split" (two disjoint halves; the paper's text) or "mirror" (the quality half is a
             degraded copy of the clean one; the paper's Fig. 2).
         detach_backbone: stop L_IG at the embedding.
@@ -51,6 +56,7 @@ class IGFIQAHead(QualityHead):
     """
 
     class_sharded = ("variance.variance", "variance.seen")
+    _ddp_params_and_buffers_to_ignore = class_sharded  # DistributedDataParallel would make all ranks' v equal
 
     def __init__(
         self,
@@ -108,7 +114,7 @@ class IGFIQAHead(QualityHead):
             class_start=held.start,
             num_local=len(held),
             group=ranks.group,
-            only_seen=variance_init == "seen",
+            only_seen=variance_init != "ones",
         )
 
     def images_drawn(self, batch_size: int) -> int:
@@ -140,6 +146,8 @@ class IGFIQAHead(QualityHead):
             classifier: gives CCS and NNCCS over all classes.
             epoch: 0-based, possibly fractional, position in the training.
         """
+        if epoch >= 1 and not (self.variance.only_seen or self.has_images_of_all_classes):
+            self._leave_out_unseen_classes()
         ccs, nnccs = classifier.class_center_similarities(embeddings.detach(), labels)
         certainty = certainty_ratio(ccs, nnccs)
         momentum = self.momentum(epoch)
@@ -152,6 +160,17 @@ class IGFIQAHead(QualityHead):
         predicted = self.regressor(embeddings.detach() if self.detach_backbone else embeddings)
         loss = quality_regression_loss(predicted, certainty, weights.to(certainty.dtype), self.beta)
         return QualityOutput(loss, _statistics(ccs, nnccs, certainty, weights, spread, momentum))
+
+    def _leave_out_unseen_classes(self) -> None:
+        """Take the classes that a whole epoch has not shown to have no images, and tell of them once."""
+        self.variance.only_seen = True
+        unseen = int(self.ranks.sum((~self.variance.seen).sum()))
+        if unseen and self.ranks.rank == 0:
+            _LOGGER.warning(
+                "no image of %d of %d classes in the first epoch: they are left out of the mean and standard "
+                "deviation of Eq. 9 until one is seen. Is num_classes too large, or do labels have holes?",
+                unseen, self.num_classes,
+            )  # fmt: skip
 
     def momentum(self, epoch: float) -> float:
         """alpha of Eq. 8 at a position of the training."""

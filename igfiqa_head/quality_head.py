@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,14 +30,22 @@ class QualityOutput(NamedTuple):
 
 
 class QualityRegressor(nn.Linear):
-    """R of Eq. 3: one linear layer from the un-normalised embedding [B, D] to the raw quality [B]."""
+    """R of Eq. 3: one linear layer from the un-normalised embedding [B, D] to the raw quality [B].
 
-    def __init__(self, embedding_size: int = 512) -> None:
+    Args:
+        embedding_size: D.
+        ranks: the processes that train together: R is the same on all of them, so the gradient of its
+            parameters is the mean over all of their images, whether or not something else averages it too.
+    """
+
+    def __init__(self, embedding_size: int = 512, *, ranks: Ranks = ALONE) -> None:
         super().__init__(embedding_size, 1)
+        self._ranks = ranks
 
     def forward(self, embeddings: Tensor) -> Tensor:
+        weight, bias = self._ranks.averaged(self.weight), self._ranks.averaged(self.bias)
         with torch.autocast(embeddings.device.type, enabled=False):
-            return super().forward(at_least_float32(embeddings)).squeeze(1)
+            return F.linear(at_least_float32(embeddings), weight, bias).squeeze(1)
 
 
 def quality_regression_loss(
@@ -69,8 +79,9 @@ class QualityHead(nn.Module):
         output = head(backbone(quality.images), quality.labels, classifier, epoch=epoch)
         (loss + head.loss_weight * output.loss).backward()
 
-    On several ranks each passes its own images. The loss is the mean over these, and the gradient of R's
-    parameters is to be averaged over the ranks.
+    On several ranks each passes its own images. The loss is the mean over these; R averages the gradient of its
+    parameters over the ranks by itself. A head with further parameters takes them through
+    :meth:`Ranks.averaged`.
 
     Args:
         embedding_size: D.
@@ -85,6 +96,8 @@ class QualityHead(nn.Module):
         detach_backbone: the quality loss stops at the embedding, so its pass needs no gradient.
         needs_first_pass: the trainer must call :meth:`start_from` before the first step.
         class_sharded: entries of the state with a row for each class that this rank holds.
+        has_images_of_all_classes: whether each of the C classes is known to have images, as the trainer of
+            this project makes sure; a head that is not told finds out.
     """
 
     loss_weight: float
@@ -92,13 +105,15 @@ class QualityHead(nn.Module):
     detach_backbone: bool = False
     needs_first_pass: bool = False
     class_sharded: tuple[str, ...] = ()
+    has_images_of_all_classes: bool = False
 
     def __init__(self, embedding_size: int, num_classes: int, *, ranks: Ranks = ALONE) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"relative classifiability needs at least 2 classes, got {num_classes}")
+        _warn_if_others_are_unknown(ranks)
         self.num_classes, self.ranks = num_classes, ranks
-        self.regressor = QualityRegressor(embedding_size)
+        self.regressor = QualityRegressor(embedding_size, ranks=ranks)
 
     def images_drawn(self, batch_size: int) -> int:
         """How many images a step with ``batch_size`` images in its forward passes draws from the data set."""
@@ -118,6 +133,16 @@ class QualityHead(nn.Module):
     def class_weights(self) -> Tensor:
         """[C]: the weight that a sample of each class has in the quality loss now; every rank must ask."""
         return torch.ones(self.num_classes)
+
+
+def _warn_if_others_are_unknown(ranks: Ranks) -> None:
+    if ranks.size == 1 and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        warnings.warn(
+            f"a quality head for one process was made in one of {dist.get_world_size()}: its statistics and "
+            "the gradient of R will be those of this process's images alone. Pass "
+            "ranks=Ranks(dist.get_rank(), dist.get_world_size()) of igfiqa_head.ranks",
+            stacklevel=4,
+        )
 
 
 def similarity_statistics(ccs: Tensor, nnccs: Tensor, certainty: Tensor) -> dict[str, Tensor]:

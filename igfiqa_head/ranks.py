@@ -103,6 +103,13 @@ class Ranks:
         """
         return x if self.size == 1 else _TimesInBackward.apply(x, self.size)
 
+    def averaged(self, parameter: Tensor) -> Tensor:
+        """``parameter``, which all ranks have alike, with the mean of their gradients as its gradient.
+
+        To be averaged once more, as by DistributedDataParallel, does it no harm.
+        """
+        return parameter if self.size == 1 else _MeanInBackward.apply(parameter, self)
+
 
 ALONE = Ranks()
 
@@ -130,3 +137,15 @@ class _TimesInBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_x: Tensor) -> tuple[Tensor | None, ...]:
         return by_x * ctx.factor, None
+
+
+class _MeanInBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_x: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.ranks.sum(by_x) / ctx.ranks.size, None

@@ -9,6 +9,12 @@ from torch.nn import functional as F
 
 from igfiqa_head.similarity import checked_labels
 
+_OVERWRITTEN = (
+    "the running variance v of this rank's classes was overwritten from outside. DistributedDataParallel does "
+    "so with the buffers of a module that it wraps: leave the quality head out of it, which averages its "
+    "gradient by itself, or pass broadcast_buffers=False"
+)
+
 
 def momentum_at(epoch: float, num_epoch: int, start: float = 0.9, end: float = 1.0) -> float:
     """The momentum alpha of Eq. 8 in (0-based, possibly fractional) ``epoch`` of ``num_epoch``.
@@ -38,7 +44,11 @@ class IntraClassVariance(nn.Module):
         class_start: first class held here.
         num_local: how many classes are held here; default: all from ``class_start`` on.
         group: process group over which the classes are spread; None for one process.
-        only_seen: take mean and standard deviation over the classes updated at least once.
+        only_seen: take mean and standard deviation over the classes updated at least once. The attribute of
+            this name may be changed at any time.
+
+    On several ranks, nothing else may write to v: with the v of another rank, as DistributedDataParallel puts
+    it into all modules that it wraps, :meth:`update` ends in a ``RuntimeError``.
 
     Buffers:
         variance: float32 [num_local], 1.0 at first.
@@ -50,6 +60,7 @@ class IntraClassVariance(nn.Module):
 
     variance: Tensor
     seen: Tensor
+    _ddp_params_and_buffers_to_ignore = ("variance", "seen")  # read by torch's DistributedDataParallel
 
     def __init__(
         self,
@@ -72,6 +83,8 @@ class IntraClassVariance(nn.Module):
         self.only_seen = only_seen
         self.register_buffer("variance", torch.ones(num_local))
         self.register_buffer("seen", torch.zeros(num_local, dtype=torch.bool))
+        self._left: Tensor | None = None
+        self.register_load_state_dict_post_hook(lambda module, _: module._remember())
 
     @torch.no_grad()
     def update(self, labels: Tensor, ccs: Tensor, momentum: float) -> None:
@@ -87,7 +100,9 @@ class IntraClassVariance(nn.Module):
 
         Raises:
             ValueError: labels out of range, a momentum outside [0, 1], or shapes that differ.
+            RuntimeError: on several ranks, something else has written to v.
         """
+        self._refuse_foreign_values()
         labels = checked_labels(labels, self.num_classes)
         if not 0 <= momentum <= 1:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
@@ -102,6 +117,7 @@ class IntraClassVariance(nn.Module):
         blended = momentum * self.variance + (1 - momentum) * total / count.clamp_min(1)
         self.variance.copy_(torch.where(count > 0, blended, self.variance))
         self.seen |= count > 0
+        self._remember()
 
     @torch.no_grad()
     def weights(self, labels: Tensor, mean_and_std: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -134,6 +150,20 @@ class IntraClassVariance(nn.Module):
         mean = total / count
         squares = torch.where(counted, v - mean, 0).square().sum()
         return mean, (self._sum_over_ranks(squares) / count).sqrt()
+
+    def _remember(self) -> None:
+        """Keep a copy of v on several ranks, where others than this module are tempted to write to it."""
+        self._left = None if self.group is None else self.variance.clone()
+
+    def _refuse_foreign_values(self) -> None:
+        left = self._left
+        if left is None or (left.device, left.dtype) != (self.variance.device, self.variance.dtype):
+            return
+        is_same = (left == self.variance).all()
+        if is_same.is_cuda:  # without waiting for the device
+            torch._assert_async(is_same, _OVERWRITTEN)
+        elif not is_same:
+            raise RuntimeError(_OVERWRITTEN)
 
     def _rows(self, labels: Tensor) -> Tensor:
         """Where each label's class is among those held here; one place after the last if it is not."""

@@ -128,11 +128,13 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             loader.device.type, enabled=half is torch.float16 and loader.device.type == "cuda"
         )
-        self._replicated = [] if quality_head is None else [*quality_head.parameters()]
+        of_head = [] if quality_head is None else [*quality_head.parameters()]
+        of_regressor = set() if quality_head is None else {*quality_head.regressor.parameters()}
+        self._to_average = [p for p in of_head if p not in of_regressor]
         self.update = Update(
             optimizer,
             schedule,
-            clipped=[*backbone.parameters(), *self._replicated],
+            clipped=[*backbone.parameters(), *of_head],
             clip_grad_norm=clip_grad_norm,
             scaler=self.scaler,
             ranks=ranks,
@@ -215,7 +217,7 @@ class Trainer:
             for name, value in losses.statistics.items():
                 statistics[name] = statistics.get(name, 0) + value / len(batches)
         if self.ranks.size > 1:
-            for parameter in self._replicated:  # those of the backbone are in DistributedDataParallel
+            for parameter in self._to_average:  # DistributedDataParallel and R take care of their own
                 if parameter.grad is not None:
                     parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.size
         return statistics, images

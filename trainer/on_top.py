@@ -106,7 +106,7 @@ def make_lessons(
     clean, every = embeddings[: len(labels)], labels.repeat(len(embeddings) // len(labels))
     prototypes = class_means(clean, labels, num_classes)
     ccs, nnccs = _similarities(embeddings, prototypes, every)
-    variance = IntraClassVariance(num_classes)
+    variance = IntraClassVariance(num_classes, only_seen=True)
     # Degraded copies of one image differ, so that with them a class of near-copies would pass for diverse.
     variance.update(labels, ccs[: len(labels)], momentum=0.0)
     classes = torch.arange(num_classes)

@@ -77,6 +77,7 @@ class PartialFC(nn.Module):
     """
 
     class_sharded = ("weight",)
+    _ddp_params_and_buffers_to_ignore = class_sharded  # DistributedDataParallel would make all shards equal
 
     def __init__(
         self,

@@ -116,6 +116,7 @@ def test_steps_of_the_head_match_the_loops(
         embeddings, labels = batch(50, c, d, seed=99)
         ccs, _ = prototypes.class_center_similarities(embeddings, labels)
         head.start_from(labels, ccs)
+        seen[labels] = True
         variance = method.update_variance(variance, labels.tolist(), ccs.tolist(), 0.0)
     for seed, epoch in enumerate([0.0, 0.5, 1.25, 3.75]):
         embeddings, labels = batch(b, c, d, seed)
@@ -126,7 +127,7 @@ def test_steps_of_the_head_match_the_loops(
         momentum = method.momentum_at(epoch if fractional else int(epoch), 4)
         variance = method.update_variance(variance, labels.tolist(), true_ccs.tolist(), momentum)
         seen[labels] = True
-        only = seen.tolist() if variance_init == "seen" else None
+        only = None if variance_init == "ones" and epoch < 1 else seen.tolist()
         weights = method.variance_weights(variance.tolist(), labels.tolist(), only)
         predicted = (embeddings @ head.regressor.weight[0] + head.regressor.bias).tolist()
         certainty = method.certainty_ratio(true_ccs, true_nnccs)
@@ -137,6 +138,64 @@ def test_steps_of_the_head_match_the_loops(
         assert output.statistics["weight_mean"].item() == pytest.approx(weights.mean(), abs=1e-4)
         assert output.statistics["momentum"].item() == pytest.approx(momentum)
         assert not any(value.requires_grad for value in output.statistics.values())
+
+
+def beside_unused(prototypes: Tensor, unused: int) -> tuple[Tensor, Tensor]:
+    """The prototypes among ``unused`` others, which no face is near to, and where they are."""
+    everyone = torch.zeros(len(prototypes) + unused, prototypes.shape[1], dtype=prototypes.dtype)
+    everyone[:, 0] = -1
+    places = torch.arange(len(prototypes)) * (2 if unused >= len(prototypes) else 1)
+    everyone[places] = prototypes
+    return everyone, places
+
+
+@pytest.mark.parametrize("variance_init", ["ones", "seen", "first_pass"])
+@pytest.mark.parametrize("unused", [3, 8, 50])
+def test_labels_without_images_change_nothing(unused: int, variance_init: str) -> None:
+    """Of a head in a loop that does not know its data, with ``ones`` from the second epoch on."""
+    prototypes = torch.randn(8, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    everyone, places = beside_unused(prototypes, unused)
+    heads = [IGFIQAHead(16, len(w), num_epoch=4, variance_init=variance_init) for w in (prototypes, everyone)]
+    for head in heads:
+        head.regressor.double().load_state_dict(heads[0].regressor.state_dict())
+    for seed, epoch in enumerate([0, 0, 1, 1, 2]):
+        embeddings, _ = batch(40, 8, 16, seed, torch.float64)
+        embeddings[:, 0] = 9
+        outputs = []
+        for head, weight, own in zip(heads, (prototypes, everyone), (torch.arange(8), places), strict=True):
+            classifier, labels = Prototypes(2, 2), own.repeat(5)
+            classifier.weight = nn.Parameter(weight)
+            if seed == 0 and head.needs_first_pass:
+                head.start_from(labels, classifier.class_center_similarities(embeddings, labels)[0])
+            outputs.append(head(embeddings, labels, classifier, epoch=epoch))
+        if variance_init != "ones" or epoch >= 1:
+            found, expected = ({"loss": o.loss} | o.statistics for o in reversed(outputs))
+            for name, value in expected.items():
+                assert found[name].item() == pytest.approx(value.item(), rel=1e-12)
+    assert torch.equal(heads[1].class_weights()[places], heads[0].class_weights())
+    assert 0 < heads[0].class_weights().mean() < 1
+
+
+@pytest.mark.parametrize("unused", [0, 5])
+def test_classes_that_an_epoch_has_not_shown_are_told_once(
+    unused: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = IGFIQAHead(8, 5 + unused, num_epoch=4)
+    prototypes = Prototypes(5 + unused, 8)
+    for epoch in (0, 0.9, 1, 1.5, 3):
+        head(torch.randn(10, 8), torch.arange(10) % 5, prototypes, epoch=epoch)
+    told = [record.getMessage()[:27] for record in caplog.records]
+    assert told == (["no image of 5 of 10 classes"] if unused else [])
+
+
+def test_the_paper_counts_classes_at_their_initial_value_where_all_are_known_to_have_images() -> None:
+    head = IGFIQAHead(8, 10, num_epoch=4)
+    head.has_images_of_all_classes = True
+    for epoch in range(4):
+        statistics = head(torch.randn(10, 8), torch.arange(10) % 5, Prototypes(10, 8), epoch=epoch).statistics
+        v = head.variance.variance.double()
+        assert statistics["variance_mean"].item() == pytest.approx(v.mean().item())
+    assert (v[5:] == 1).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -71,6 +71,9 @@ def exchanged(ranks: Ranks) -> dict[str, Any]:
     once_each = ranks.counted_once_each(x)
     note("counted_once_each", x, once_each, of_all(ranks.gather(once_each)))
 
+    averaged = ranks.averaged(x)
+    note("averaged", x, averaged, of_part(averaged.expand(ranks.rank + 1, *x.shape), ranks.rank))
+
     found["labels"] = ranks.gather(torch.tensor([10 * ranks.rank, 7]))
     numbers = torch.tensor([1e8, 0.1, -1e-8, 3.0]) * (ranks.rank + 0.7)
     found["float32 sum"] = ranks.sum(numbers)
@@ -133,6 +136,18 @@ def test_a_mean_over_ranks_leaves_the_gradient_of_what_is_counted_once_each(size
 
 
 @pytest.mark.parametrize("size", SIZES)
+def test_the_gradient_of_what_all_have_alike_is_the_mean_of_theirs(size: int) -> None:
+    gradients = []
+    for rank in range(size):
+        x = own(rank).requires_grad_()
+        gradients += torch.autograd.grad(of_part(x.expand(rank + 1, *x.shape), rank), x)
+    for rank, found in enumerate(found_on(size)):
+        value, by_own = found["averaged"]
+        assert torch.equal(value, own(rank))
+        torch.testing.assert_close(by_own, torch.stack(gradients).mean(dim=0), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_sums_are_the_same_to_the_last_bit_on_each_rank(size: int) -> None:
     first, *others = (found["float32 sum"] for found in found_on(size))
     assert all(torch.equal(first, other) for other in others)
@@ -159,6 +174,7 @@ def test_one_process_needs_no_group() -> None:
         ALONE.gather_for_shards(x),
         ALONE.sum(x),
         ALONE.counted_once_each(x),
+        ALONE.averaged(x),
         *ALONE.parts(x),
     )
     assert all(result is x for result in alone)
