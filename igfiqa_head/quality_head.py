@@ -79,8 +79,8 @@ class QualityHead(nn.Module):
         output = head(backbone(quality.images), quality.labels, classifier, epoch=epoch)
         (loss + head.loss_weight * output.loss).backward()
 
-    On several ranks each passes its own images. The loss is the mean over these; R averages the gradient of its
-    parameters over the ranks by itself. A head with further parameters takes them through
+    On several ranks each passes its own images. The loss is the mean over these; R averages the gradient of
+    its parameters over the ranks by itself. A head with further parameters takes them through
     :meth:`Ranks.averaged`.
 
     Args:

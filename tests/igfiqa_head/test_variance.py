@@ -128,11 +128,13 @@ def test_only_seen_leaves_out_the_classes_at_their_initial_value() -> None:
     labels, ccs = torch.arange(4), torch.tensor([0.9, 0.8, 0.7, 0.6])
     everyone, seen = IntraClassVariance(100), IntraClassVariance(100, only_seen=True)
     for module in (everyone, seen):
-        module.update(labels, ccs, 0.0)
+        module.update(labels, ccs, 0.5)
     assert everyone.weights(labels).tolist() == [0, 0, 0, 0]
-    spread = math.sqrt(0.0125)  # of 0.1, 0.2, 0.3, 0.4 around 0.25
+    spread = math.sqrt(0.0125)  # of 0.1, 0.2, 0.3, 0.4 around 0.25, and half of that for v
     expected = torch.tensor([0.0, 1 - 0.05 / spread, 1.0, 1.0])
     torch.testing.assert_close(seen.weights(labels), expected, rtol=0, atol=2e-5)
+    everyone.update(labels, ccs, 0.0)  # replaces v, so that nothing of the initial values is left
+    torch.testing.assert_close(everyone.weights(labels), expected, rtol=0, atol=2e-5)
     assert IntraClassVariance(5, only_seen=True).weights(torch.arange(5)).tolist() == [1] * 5
 
 
