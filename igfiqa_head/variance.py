@@ -11,8 +11,8 @@ from igfiqa_head.similarity import checked_labels
 
 _OVERWRITTEN = (
     "the running variance v of this rank's classes was overwritten from outside. DistributedDataParallel "
-    "does so with the buffers of a module that it wraps: leave the quality head out of it, which averages its "
-    "gradient by itself, or pass broadcast_buffers=False"
+    "does so with the buffers of a module that it wraps: leave the quality head out of it, which averages "
+    "its gradient by itself, or pass broadcast_buffers=False"
 )
 
 
@@ -90,8 +90,9 @@ class IntraClassVariance(nn.Module):
     def update(self, labels: Tensor, ccs: Tensor, momentum: float) -> None:
         """Eq. 8: v <- momentum * v + (1 - momentum) * mean(1 - CCS), once for each class in ``labels``.
 
-        The mean makes the result independent of the order of the samples. ``momentum=0`` replaces v: the value
-        that it starts from has no say then, and classes that were never updated count no more (``only_seen``).
+        The mean makes the result independent of the order of the samples. ``momentum=0`` replaces v: the
+        value that it starts from has no say then, so classes that were never updated do not count any more
+        (``only_seen``).
 
         Args:
             labels: [B] global class indices.
