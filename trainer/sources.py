@@ -25,7 +25,7 @@ _MAX_RECIPE_BYTES = 1_000_000
 _MAX_NAMED, _MAX_NAME = 3, 100
 # Of a recipe, what a stranger to the machine and to the account has no use for.
 _PRIVATE = (
-    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "notes", "suffix_run_name",
+    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "overwrite", "notes", "suffix_run_name",
     "device", "num_workers", "decoded_cache",
 )  # fmt: skip
 # Of a run's recipe, what is used; a run writes the network that it had, also where its recipe named none.
