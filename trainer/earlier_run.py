@@ -56,8 +56,8 @@ def check_output(
 ) -> EarlierRun:
     """Make the folder of a new run, and refuse one with another run in it.
 
-    Nothing is removed yet: a run that cannot begin should cost nobody an earlier one. Every rank calls it, the
-    first one decides.
+    Nothing is removed yet: a run that cannot begin should cost nobody an earlier one. Every rank calls it,
+    the first one decides.
 
     Args:
         folder: the recipe's ``output``.
