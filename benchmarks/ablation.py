@@ -51,7 +51,7 @@ def train(name: str, seed: int, output: Path, overrides: list[str]) -> dict[str,
         from trainer.recipe import load_recipe
         from trainer.run import run
 
-        settings = [f"seed={seed}", f"output={folder}", *VARIANTS[name], *overrides]
+        settings = [f"seed={seed}", f"output={folder}", "resume=auto", *VARIANTS[name], *overrides]
         run(load_recipe(ROOT / "recipes/quickstart.py", settings))
     return json.loads(metrics.read_text(encoding="utf-8"))
 

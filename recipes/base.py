@@ -108,6 +108,7 @@ config.device = "auto"  # CUDA, else MPS, else CPU
 # ---- run ------------------------------------------------------------------------------------------
 config.output = None  # None: work_dirs/<recipe>
 config.resume = False  # True: go on from the checkpoint in output; "auto": if there is one
+config.overwrite = False  # True: replace the run that is in output, which is refused otherwise
 config.checkpoint_every = 2000  # steps between checkpoints, besides that at each epoch's end
 config.max_skipped = 20  # steps in a row that may be skipped because the gradient is not finite
 config.rank_timeout = 1800  # seconds that processes wait for each other, also while the first one verifies

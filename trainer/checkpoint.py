@@ -9,6 +9,7 @@ one of the two is complete.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -46,6 +47,7 @@ class Position:
 
 
 _NEW = ".next.pt"  # ends the name of a file that has not taken the place of the one before yet
+_NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.next)?\.pt")
 
 
 class _Set(NamedTuple):
@@ -65,7 +67,7 @@ def has_checkpoint(folder: Path) -> bool:
 
     A first checkpoint that not all ranks could write before they were killed is none.
     """
-    return bool(_files(folder, all_names=False) or _complete_sets(folder)[0])
+    return bool(checkpoint_files(folder, all_names=False) or _complete_sets(folder)[0])
 
 
 def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks = ALONE) -> None:
@@ -184,15 +186,15 @@ def _is_shaped_as(parameter: Tensor, value: Any) -> bool:
 
 def _remove_ranks_from(count: int, folder: Path) -> None:
     """Files of an earlier run on more ranks are of no use any more."""
-    for path in _files(folder):
-        rank = path.name.removeprefix("checkpoint_gpu_").partition(".")[0]
-        if rank.isdecimal() and int(rank) >= count:
+    for path in checkpoint_files(folder):
+        rank = _NAME.fullmatch(path.name)
+        if rank and int(rank[1]) >= count:
             path.unlink()
 
 
-def _files(folder: Path, *, all_names: bool = True) -> list[Path]:
-    """All checkpoint files, or those only that have their final names."""
-    found = sorted(folder.glob("checkpoint_gpu_*.pt"))
+def checkpoint_files(folder: Path, *, all_names: bool = True) -> list[Path]:
+    """The checkpoint files in a folder, or those only that have their final names."""
+    found = [path for path in sorted(folder.glob("checkpoint_gpu_*.pt")) if _NAME.fullmatch(path.name)]
     return found if all_names else [path for path in found if not path.name.endswith(_NEW)]
 
 
@@ -228,7 +230,7 @@ def _complete_sets(folder: Path) -> tuple[list[_Set], CheckpointError | None]:
     sets: dict[int, dict[int, Path]] = {}
     complete: list[_Set] = []
     problem: CheckpointError | None = None
-    for path in _files(folder):
+    for path in checkpoint_files(folder):
         try:
             written_by, progress = _origin(path)
         except CheckpointError as error:
@@ -255,7 +257,7 @@ def _origin(path: Path) -> tuple[dict[str, int], tuple[int, int]]:
 
 
 def _nothing_complete(folder: Path) -> CheckpointError:
-    found = [path.name for path in _files(folder, all_names=False)]
+    found = [path.name for path in checkpoint_files(folder, all_names=False)]
     if not found:
         return CheckpointError(f"nothing to resume: {checkpoint_path(folder)} does not exist")
     return CheckpointError(

@@ -6,9 +6,10 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -166,19 +167,31 @@ class RunLog:
 
 
 @contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Within the block, log lines go to the screen and to the end of the file ``path``."""
-    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+def logging_to(path: Path) -> Iterator[Callable[[], None]]:
+    """Within the block, log lines go to the screen and to the end of the file ``path``.
+
+    The file is opened by calling what is yielded; lines from before wait for that, so that a run that never
+    began leaves no file.
+    """
+    held, screen = MemoryHandler(capacity=1, flushOnClose=False), logging.StreamHandler()
     screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handlers: list[logging.Handler] = [held, screen]
+
+    def begin() -> None:
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+        held.setTarget(file)
+        held.flush()
+
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    for handler in (file, screen):
+    for handler in (held, screen):
         LOGGER.addHandler(handler)
     try:
-        yield
+        yield begin
     finally:
-        for handler in (file, screen):
+        for handler in handlers:
             LOGGER.removeHandler(handler)
             handler.close()
 

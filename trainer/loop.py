@@ -254,10 +254,10 @@ class Trainer:
 
     def _diverged(self, what: str) -> TrainingDivergedError:
         last = checkpoint_path(self.output)
-        advice = f"the last good checkpoint is {last}" if last.is_file() else "no checkpoint was written yet"
-        return TrainingDivergedError(
-            f"{what}; {advice}. Lower lr, or add warmup_epoch, and start with resume=True"
-        )
+        found, way = f"the last good checkpoint is {last}", "resume=True"
+        if not last.is_file():
+            found, way = "no checkpoint was written yet", "overwrite=True"
+        return TrainingDivergedError(f"{what}; {found}. Lower lr, or add warmup_epoch, and start with {way}")
 
     def _set_training(self, training: bool) -> None:
         for module in (self.backbone, self.training_pass, self.classifier, self.quality_head):

@@ -129,6 +129,10 @@ def _check(config: EasyDict) -> None:
     for block, keys in schema.BLOCKS.items():
         for key, accepts in keys.items():
             _check_value(f"{block}.{key}", config[block][key], accepts)
+    if config.overwrite and config.resume:
+        raise RecipeError(
+            f"overwrite=True removes the run that resume={config.resume} would go on from: set one of them"
+        )
     if config.warmup_epoch > config.num_epoch:
         raise RecipeError(
             f"warmup_epoch ({config.warmup_epoch}) must not exceed num_epoch ({config.num_epoch})"

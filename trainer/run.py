@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from igfiqa_head.export import export_onnx
 from igfiqa_head.ranks import Ranks
 from trainer import build, build_data
 from trainer.checkpoint import has_checkpoint
+from trainer.earlier_run import check_output
 from trainer.evaluation import (
     Evaluation,
     QualityEvaluation,
@@ -61,19 +62,30 @@ def run(config: EasyDict) -> dict[str, Any]:
         keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # all batches are of one size
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
     with training_processes(device, config.rank_timeout) as ranks:
+        earlier = check_output(output, resume=config.resume, overwrite=config.overwrite, ranks=ranks)
         if ranks.rank > 0:
             with only_errors_shown():
-                return _train(config, device, ranks, [])
-        with logging_to(output / "training.log"):
+                return _train(config, device, ranks, list)
+        with logging_to(output / "training.log") as begin_log:
             build.warn_of_ignored_keys(config)
-            return _train(config, device, ranks, build.build_writers(config, output))
+
+            def begin() -> list[Writer]:
+                earlier.remove()
+                begin_log()
+                return build.build_writers(config, output)
+
+            return _train(config, device, ranks, begin)
 
 
-def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[Writer]) -> dict[str, Any]:
-    """On each rank; the first one alone judges the result and writes what people use."""
-    log = RunLog(config.frequent, writers, bars=ranks.rank == 0)
+def _train(
+    config: EasyDict, device: torch.device, ranks: Ranks, begin: Callable[[], list[Writer]]
+) -> dict[str, Any]:
+    """On each rank; the first one alone judges the result and writes what people use.
+
+    ``begin`` is called when all is known to fit, and before anything is written; it gives the log's writers.
+    """
+    log = RunLog(config.frequent, bars=ranks.rank == 0)
     try:
         build.load_plugins(config)
         dataset = build_data.build_train_set(config)
@@ -81,10 +93,12 @@ def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[W
         if ranks.rank == 0:
             test_sets = build_data.build_verification_sets(config)
             trainer.after_steps = lambda step: _verify(trainer, test_sets, config.erc_fmr, step)
-            write_json(resolved(config, dataset, device), Path(config.output) / "recipe.json")
             _describe(config, trainer, dataset)
         if config.resume is True or (config.resume == "auto" and ranks.any(has_checkpoint(trainer.output))):
             trainer.resume()
+        log.writers = begin()
+        if ranks.rank == 0:
+            write_json(resolved(config, dataset, device), Path(config.output) / "recipe.json")
         trainer.fit()
         class_weights = None if trainer.quality_head is None else trainer.quality_head.class_weights()
         return _finish(config, trainer, dataset, test_sets, class_weights) if ranks.rank == 0 else {}

@@ -19,6 +19,7 @@ from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data, build_on_top
+from trainer.earlier_run import check_output
 from trainer.judging import DISCARD_LIMIT, Judgement, judge
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, logging_to
@@ -71,10 +72,12 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
     build_on_top.check_quality_head(config)
     build.load_plugins(config)
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
-    with logging_to(output / "training.log"):
+    earlier = check_output(output, resume=False, overwrite=config.overwrite, can_resume=False)
+    with logging_to(output / "training.log") as begin_log:
         build_on_top.warn_of_ignored_keys(config)
         given = _open(config, output)
+        earlier.remove()
+        begin_log()
         description = resolved(build_on_top.keys_read(config), given.dataset, _CPU)
         write_json(description, output / "recipe.json")
         features_of = Features(given.recogniser)

@@ -173,6 +173,7 @@ KEYS = {
     "device": text,
     "output": text.or_none(),
     "resume": Accepts(lambda x: isinstance(x, bool) or x == "auto", "True, False or 'auto'"),
+    "overwrite": flag,
     "checkpoint_every": integer(1),
     "max_skipped": integer(0),
     "rank_timeout": positive(),

@@ -17,28 +17,22 @@ from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
 from trainer import schema
+from trainer.state_dicts import Shapes, SourceError, State, complete, listed, shapes, tensors, unwrapped
 from trainer.torch_files import load_safely
 
-_BACKBONE, _QUALITY_HEAD = "state_dict_backbone", "state_dict_quality_head"
+_QUALITY_HEAD = "state_dict_quality_head"
 _OURS, _CR_FIQA = "regressor", "qs"
 _MAX_RECIPE_BYTES = 1_000_000
-_MAX_NAMED, _MAX_NAME = 3, 100
 # Of a recipe, what a stranger to the machine and to the account has no use for.
 _PRIVATE = (
-    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "notes", "suffix_run_name",
-    "device", "num_workers", "decoded_cache",
+    "output", "rec", "recognizer", "backbone_weights", "plugins", "resume", "overwrite", "notes",
+    "suffix_run_name", "device", "num_workers", "decoded_cache",
 )  # fmt: skip
 # Of a run's recipe, what is used; a run writes the network that it had, also where its recipe named none.
 _USED = {key: schema.KEYS[key] for key in ("quality_head", "rec", "plugins")} | {
     "network": schema.text,
     "embedding_size": schema.integer(1),
 }
-
-State = Mapping[str, Tensor]
-
-
-class SourceError(ValueError):
-    """Files that hold no trained network, or another one than was asked for; it says what differs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +118,10 @@ def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -
     if not weights.is_file():
         raise SourceError(f"{folder} has no model.pt: this run has not finished an epoch")
     backbone = _build(recipe["network"], recipe["embedding_size"])
-    _load(backbone, _tensors(load_safely(weights), weights), weights, recipe["network"])
+    _load(backbone, tensors(load_safely(weights), weights), weights, recipe["network"])
     if quality_head is None and not head.is_file():
         return Source(backbone, None, "none", recipe, [weights], recipe["rec"])
-    state = _tensors(load_safely(head), head)
+    state = _head(head)
     method = _method(state) if quality_head else recipe["quality_head"]
     regressor = _regressor(state, head, recipe["embedding_size"])
     return Source(backbone, regressor, method, recipe, [weights, head], recipe["rec"])
@@ -161,19 +155,21 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
 
 def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None) -> Source:
     content = load_safely(path)
-    state = _tensors(content.get(_BACKBONE, content), path)
-    head = {name: state.pop(name) for name in list(state) if name.startswith(f"{_CR_FIQA}.")}
-    if not state or f"{_OURS}.weight" in state:
+    forms = []
+    for form in unwrapped(tensors(content, path)):
+        head = {name: tensor for name, tensor in form.items() if name.startswith(f"{_CR_FIQA}.")}
+        forms.append({name: tensor for name, tensor in form.items() if name not in head})
+    if not forms[-1] or f"{_OURS}.weight" in forms[-1]:
         raise SourceError(
             f"{path} holds a quality head without a backbone: name a file with the backbone, such as the "
             "model.pt beside it. An export takes the head as --quality-head"
         )
     if quality_head is not None:
-        head = _tensors(load_safely(quality_head), quality_head)
+        head = _head(quality_head)
     elif _QUALITY_HEAD in content:
-        head = _tensors(content[_QUALITY_HEAD], path)
-    size = next((tensor.shape[0] for tensor in reversed(state.values()) if tensor.ndim), 1)
-    name = network or _infer_network(state, size, path)
+        head = tensors(content[_QUALITY_HEAD], path)
+    size = next((tensor.shape[0] for tensor in reversed(forms[-1].values()) if tensor.ndim), 1)
+    name, state = _recognised(forms, network, size, path)
     backbone = _build(name, size)
     _load(backbone, state, path, name)
     regressor = _regressor(head, quality_head or path, size) if head else None
@@ -181,17 +177,9 @@ def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None)
     return Source(backbone, regressor, _method(head), {"network": name, "embedding_size": size}, files)
 
 
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """A state dict, without the prefix of parallel training."""
-    entries = content if isinstance(content, dict) else {}
-    wrong = [str(name) for name, value in entries.items() if not isinstance(value, Tensor)]
-    if wrong or not entries:
-        found = f"its {_listed(wrong)} hold no tensors" if wrong else "it is empty"
-        raise SourceError(
-            f"{path} holds no state dict ({found}); expected names with tensors, or a checkpoint that keeps "
-            f"those of the backbone under {_BACKBONE!r}"
-        )
-    return {str(name).removeprefix("module."): tensor for name, tensor in entries.items()}
+def _head(path: Path) -> dict[str, Tensor]:
+    """The state of a quality head."""
+    return list(unwrapped(tensors(load_safely(path), path)))[-1]
 
 
 def _method(head: State) -> str:
@@ -207,7 +195,7 @@ def _regressor(head: State, path: Path, size: int) -> QualityRegressor:
     wanted = {f"{prefix}.weight", f"{prefix}.bias"}
     if not wanted <= set(head):
         raise SourceError(
-            f"{path} holds no quality head: it has {_listed(list(head))}; expected {_OURS}.weight and "
+            f"{path} holds no quality head: it has {listed(list(head))}; expected {_OURS}.weight and "
             f"{_OURS}.bias, or {_CR_FIQA}.weight and {_CR_FIQA}.bias"
         )
     regressor = QualityRegressor(size)
@@ -216,17 +204,23 @@ def _regressor(head: State, path: Path, size: int) -> QualityRegressor:
     return regressor
 
 
-def _infer_network(state: State, size: int, path: Path) -> str:
-    """The registered network that has exactly these names and shapes."""
-    found = _shapes(state)
-    known = {}
-    for name in BACKBONES:
-        with torch.device("meta"):  # names and shapes without memory
-            known[name] = _shapes(get_model(name, num_features=size).state_dict())
-        if known[name] == found:
-            return name
+def _recognised(forms: Sequence[State], network: str | None, size: int, path: Path) -> tuple[str, State]:
+    """The network that has exactly the names and shapes of one of the forms of a state dict, and this form.
+
+    Where none has, a network that was named comes with the last form, for others to say what differs.
+    """
+    known: dict[str, Shapes] = {}
+    for name in (network,) if network else BACKBONES:
+        with torch.device("cpu" if network else "meta"):  # names and shapes without memory, of many
+            known[name] = shapes(_build(name, size).state_dict())
+        for form in forms:
+            if shapes(complete(form, known[name])) == known[name]:
+                return name, form
+    if network:
+        return network, forms[-1]
+    found = shapes(forms[-1])
     closest = max(known, key=lambda name: 2 * len(known[name].items() & found.items()) - len(known[name]))
-    difference = _difference(found, known[closest])
+    difference = _difference(shapes(complete(forms[-1], known[closest])), known[closest])
     raise SourceError(
         f"{path} is of no registered network; the closest is {closest}, but {difference}. Name the "
         f"one it is of (network=NAME in a recipe, --network NAME in an export), timm's as {TIMM_PREFIX}NAME"
@@ -242,18 +236,16 @@ def _build(network: str, size: int) -> nn.Module:
 
 
 def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
-    difference = _difference(_shapes(state), _shapes(module.state_dict()))
+    wanted = module.state_dict()
+    state = complete(state, wanted)
+    difference = _difference(shapes(state), shapes(wanted))
     if difference:
         raise SourceError(f"{path} does not fit {name}: {difference}")
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
-        raise SourceError(f"{path} holds NaN or infinity in {_listed(broken)}: its training diverged")
+        raise SourceError(f"{path} holds NaN or infinity in {listed(broken)}: its training diverged")
     module.load_state_dict(state)
     module.eval()
-
-
-def _shapes(state: State) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
@@ -266,11 +258,4 @@ def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple
         if name in found and found[name] != shape
     ]
     parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
-    return "; ".join(f"{words} {_listed(names)}" for words, names in parts.items() if names)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The first names; a hostile file may have many and long ones."""
-    shown = ", ".join(name[:_MAX_NAME] for name in names[:_MAX_NAMED])
-    more = len(names) - _MAX_NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
+    return "; ".join(f"{words} {listed(names)}" for words, names in parts.items() if names)

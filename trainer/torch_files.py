@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def try_to_save(state: Any, path: Path) -> CheckpointError | None:
     return None
 
 
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is one of torch.jit.save, by the names in its archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
     """A dict of tensors and plain values from a file by ``torch.save``; code in the file is never run.
 
@@ -51,18 +61,26 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged or holds anything else.
     """
+    if _is_torchscript(path):
+        raise CheckpointError(
+            f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words on pickles that it then refuses
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror}") from error
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain "
-            "values; nothing in it was run"
+            "values; nothing in it was run. Of a whole network, save its state_dict()"
         ) from error
     except Exception as error:  # damaged bytes make torch's unpickler raise almost anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is damaged, cut short, or no file of torch.save"
+        ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of states")
     return state

@@ -40,7 +40,8 @@ def test_scalars_are_means_over_the_steps_between_lines() -> None:
 
 def test_log_file_is_appended_to(tmp_path: Path) -> None:
     for message in ("first", "second"):
-        with logging_to(tmp_path / "training.log"):
+        with logging_to(tmp_path / "training.log") as begin:
+            begin()
             LOGGER.info(message)
     lines = (tmp_path / "training.log").read_text().splitlines()
     assert [line.rsplit(" ", 1)[1] for line in lines] == ["first", "second"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from igfiqa_head.registry import BACKBONES
 from plugins.backbones import get_model
 from tests.plugins.backbones.filling import fill
 from tests.trainer.conftest import TINY_PLUGIN
@@ -206,7 +208,7 @@ class TestCheckpoints:
     def test_the_wrong_network(self, tmp_path: Path) -> None:
         path = save(tmp_path / "model.pt", state_of())
         with pytest.raises(
-            SourceError, match="does not fit r18: it lacks conv1.weight, .* and 184 more; it has"
+            SourceError, match="does not fit r18: it lacks conv1.weight, .* and 153 more; it has"
         ):
             open_source(path, network="r18")
         with pytest.raises(ValueError, match="unknown backbone 'r19'. Did you mean"):
@@ -261,8 +263,108 @@ class TestCheckpoints:
         (tmp_path / "model.pt").write_bytes(b"no checkpoint" * 99)
         with pytest.raises(ValueError, match="model.pt cannot be read as a checkpoint"):
             open_source(tmp_path / "model.pt")
+        save(tmp_path / "cut.pt", state_of())
+        (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:5000])
+        with pytest.raises(ValueError, match="it is damaged, cut short, or no file of torch.save"):
+            open_source(tmp_path / "cut.pt")
         with pytest.raises(SourceError, match="there is no run folder or checkpoint .*nothing.pt"):
             open_source(tmp_path / "nothing.pt")
+
+
+class TestAsOthersSaveThem:
+    """The same weights, whatever was around the network or the state dict when they were saved."""
+
+    @pytest.mark.parametrize("network", [None, "r18"])
+    @pytest.mark.parametrize(
+        "prefix",
+        [
+            "_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "model.",
+            "backbone._orig_mod.", "module.model.backbone.",
+        ],
+    )  # fmt: skip
+    def test_prefixes_of_wrappers(self, tmp_path: Path, prefix: str, network: str | None) -> None:
+        state = state_of("r18")
+        self.check(tmp_path, {prefix + name: tensor for name, tensor in state.items()}, state, network)
+
+    def test_parts_that_were_compiled_alone(self, tmp_path: Path) -> None:
+        state = state_of("r18")
+        named = {n.replace("layer1.0.", "layer1.0._orig_mod."): t for n, t in state.items()}
+        assert named != state
+        self.check(tmp_path, named, state)
+
+    @pytest.mark.parametrize("kept", [0, 3])
+    def test_without_counters_of_batches(self, tmp_path: Path, kept: int) -> None:
+        state = state_of("r18")
+        counters = [name for name in state if name.endswith("num_batches_tracked")]
+        left_out = set(counters[kept:])
+        expected = {n: torch.tensor(0) if n in left_out else t for n, t in state.items()}
+        self.check(tmp_path, {n: t for n, t in state.items() if n not in left_out}, expected)
+
+    @pytest.mark.parametrize(
+        "keys",
+        [
+            "state_dict", "model", "backbone", "state_dict_backbone", "model_state_dict",
+            "state_dict backbone",
+        ],
+    )  # fmt: skip
+    def test_wrapped_beside_other_things(self, tmp_path: Path, keys: str) -> None:
+        state = state_of("r18")
+        content: Any = {f"module.{name}": tensor for name, tensor in state.items()}
+        for key in reversed(keys.split()):
+            content = {"epoch": 3, key: content, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}
+        self.check(tmp_path, content, state)
+
+    @staticmethod
+    def check(folder: Path, content: Any, state: State, network: str | None = None) -> None:
+        source = open_source(save(folder / "model.pt", content), network=network)
+        assert source.recipe == {"network": "r18", "embedding_size": FEATURES}
+        assert equal_states(source.backbone.state_dict(), state)
+
+    def test_a_network_whose_own_names_begin_so(self, tmp_path: Path) -> None:
+        state = {f"model.{name}": t for name, t in state_of("r18").items()}
+
+        class Own(torch.nn.Module):
+            def __init__(self, **options: Any) -> None:
+                super().__init__()
+                self.model = get_model("r18", **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(BACKBONES._entries, "own", lambda **options: Own(**options))
+            source = open_source(save(tmp_path / "model.pt", state), network="own")
+        assert equal_states(source.backbone.state_dict(), state)
+
+    def test_crfiqas_layer_and_heads_are_found_in_them(self, tmp_path: Path) -> None:
+        state = state_of("r18") | head_state("qs")
+        content = {"state_dict": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}}
+        source = open_source(save(tmp_path / "model.pt", content))
+        assert source.regressor is not None
+        assert torch.equal(source.regressor.weight, state["qs.weight"])
+        own = {f"module.{name}": tensor for name, tensor in head_state("regressor").items()}
+        head = save(tmp_path / "head.pt", {"state_dict": own})
+        source = open_source(save(tmp_path / "plain.pt", state_of("r18")), quality_head=head)
+        assert source.regressor is not None
+        assert torch.equal(source.regressor.weight, own["module.regressor.weight"])
+
+    def test_several_networks_are_not_chosen_among(self, tmp_path: Path) -> None:
+        path = save(tmp_path / "model.pt", {"model": state_of(), "backbone": state_of("r18")})
+        with pytest.raises(
+            SourceError, match="holds several networks .*model, backbone.*: save the state dict"
+        ):
+            open_source(path)
+
+    def test_torchscript_and_whole_networks_are_not_run(self, tmp_path: Path) -> None:
+        network = torch.nn.Linear(3, 2)
+        torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3)), tmp_path / "script.pt")
+        save(tmp_path / "whole.pt", network)
+        (tmp_path / "old.pt").write_bytes(pickle.dumps({"weights": network}))
+        messages = []
+        for name in ("script.pt", "whole.pt", "old.pt"):
+            with pytest.raises(ValueError, match="nothing in it was run|whose code is not run") as caught:
+                open_source(tmp_path / name)
+            messages.append(str(caught.value))
+        assert "script.pt is a TorchScript file" in messages[0]
+        assert "Of a whole network, save its state_dict()" in messages[1]
+        assert not any("weights_only" in message or "\n" in message for message in messages)
 
 
 class TestCRFIQA:

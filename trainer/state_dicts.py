@@ -1,0 +1,76 @@
+"""State dicts as others keep them: wrapped, with the prefixes of wrappers, by torch older than counters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
+
+_COMPILED = "_orig_mod"  # what torch.compile puts between the names of a module and of its parts
+_WRAPPERS = ("module", "model", "backbone", "net", "network", "encoder")
+_KEYS = ("state_dict_backbone", "backbone_state_dict", "model_state_dict", "state_dict", *_WRAPPERS)
+_COUNTER = "num_batches_tracked"
+_MAX_NAMED, _MAX_NAME = 3, 100
+
+
+class SourceError(ValueError):
+    """Files that hold no trained network, or another one than was asked for; it says what differs."""
+
+
+def tensors(content: Any, path: object) -> dict[str, Tensor]:
+    """The state dict in what a file holds: the content itself, or what it keeps under a usual key.
+
+    Raises:
+        SourceError: there is none, or more than one.
+    """
+    entries = content if isinstance(content, dict) else {}
+    wrong = [str(name) for name, value in entries.items() if not isinstance(value, Tensor)]
+    if entries and not wrong:
+        return _without_compiled({str(name): tensor for name, tensor in entries.items()})
+    inner = [key for key in _KEYS if isinstance(entries.get(key), dict)]
+    if inner[:1] == _KEYS[:1] or len(inner) == 1:
+        return tensors(entries[inner[0]], path)
+    if inner:
+        raise SourceError(
+            f"{path} holds several networks ({listed(inner)}): save the state dict of one in a file"
+        )
+    found = f"its {listed(wrong)} hold no tensors" if wrong else "it is empty"
+    raise SourceError(
+        f"{path} holds no state dict ({found}); expected names with tensors, or a checkpoint that keeps "
+        f"those of the backbone under {', '.join(map(repr, _KEYS[:-1]))} or {_KEYS[-1]!r}"
+    )
+
+
+def _without_compiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    plain = {".".join(part for part in name.split(".") if part != _COMPILED): name for name in state}
+    return {name: state[original] for name, original in plain.items()} if len(plain) == len(state) else state
+
+
+def unwrapped(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """The state dict as it is, then without the prefixes that all of its names have, one after the other."""
+    yield state
+    first = next(iter(state), "").partition(".")[0]
+    if first in _WRAPPERS and all(name.startswith(f"{first}.") for name in state):
+        yield from unwrapped({name.removeprefix(f"{first}."): tensor for name, tensor in state.items()})
+
+
+def complete(state: State, wanted: Mapping[str, Any]) -> State:
+    """With the counters that batch normalisation has kept since torch 0.4.1, as torch itself adds them."""
+    added = [name for name in wanted if name.endswith(f".{_COUNTER}") and name not in state]
+    return {**state, **{name: torch.tensor(0) for name in added}}
+
+
+def shapes(state: State) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names; a hostile file may have many and long ones."""
+    shown = ", ".join(name[:_MAX_NAME] for name in names[:_MAX_NAMED])
+    more = len(names) - _MAX_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
