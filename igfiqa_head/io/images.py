@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import struct
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from igfiqa_head.io.image_headers import check_jpeg_end, format_of, image_size, webp_orientation
 
 MAX_PIXELS = 2**26
 """Default limit of :func:`decode_image`: 67 megapixels, 200 MB in RGB. OpenCV's own limit is 2**30 pixels."""
 
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # before OpenCV 4.11: BGR alone
-_SEGMENT = struct.Struct(">BBH")  # compiled once: this is done for every image of an epoch
-_FRAME_SIZE = struct.Struct(">HH")
-_NOT_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}  # DHT, JPG and DAC lie among the SOFn markers (ITU-T T.81, B.1)
+
+
+class TooManyPixelsError(ValueError):
+    """An image that is larger than the limit, of which nothing has been decoded."""
+
+
+# Orientation in EXIF -> whether rows and columns change places, then OpenCV's code of the flip.
+_UPRIGHT = {
+    1: (False, None), 2: (False, 1), 3: (False, -1), 4: (False, 0),
+    5: (True, None), 6: (True, 1), 7: (True, -1), 8: (True, 0),
+}  # fmt: skip
 
 
 def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode a JPEG, PNG, BMP or WebP image. Grey images get three equal channels, alpha is dropped.
+
+    The picture is upright as its EXIF says. What comes does not depend on the version of OpenCV.
 
     Args:
         encoded: the file's bytes.
@@ -28,18 +38,19 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
         RGB uint8 [H, W, 3].
 
     Raises:
-        ValueError: another format, a damaged or truncated image, or more than ``max_pixels`` pixels.
+        TooManyPixelsError: more than ``max_pixels`` pixels.
+        ValueError: another format, or a damaged or truncated image.
     """
     height, width = image_size(encoded)
     if height * width > max_pixels:
-        raise ValueError(
-            f"the image is {height} x {width}, more than the limit of {max_pixels} pixels; "
-            "pass a larger max_pixels if it is meant to be that large"
+        raise TooManyPixelsError(
+            f"the image is {height} x {width}, more than the limit of {max_pixels} pixels"
         )
-    if encoded.startswith(b"\xff\xd8") and encoded.rfind(b"\xff\xd9") < 0:  # OpenCV 4 makes up missing rows
-        raise ValueError(f"the JPEG image ({len(encoded)} bytes) has no end-of-image marker: truncated")
+    name = format_of(encoded)
+    if name == "JPEG":
+        check_jpeg_end(encoded)
     try:
-        rgb = _decode_rgb(np.frombuffer(encoded, np.uint8))
+        rgb = _decode_webp(encoded) if name == "WebP" else _decode_rgb(encoded)
     except cv2.error as error:
         raise ValueError(f"the image ({len(encoded)} bytes) cannot be decoded: {error}") from error
     if rgb is None:
@@ -47,11 +58,21 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     return rgb
 
 
-def _decode_rgb(encoded: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+def _decode_rgb(encoded: bytes, flags: int = 0) -> NDArray[np.uint8] | None:
+    content = np.frombuffer(encoded, np.uint8)
     if _READ_RGB is not None:
-        return cv2.imdecode(encoded, _READ_RGB)  # type: ignore[return-value]
-    bgr = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        return cv2.imdecode(content, _READ_RGB | flags)  # type: ignore[return-value]
+    bgr = cv2.imdecode(content, cv2.IMREAD_COLOR | flags)
     return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _decode_webp(encoded: bytes) -> NDArray[np.uint8] | None:
+    """Upright, which OpenCV before 4.13 leaves undone for WebP."""
+    rgb = _decode_rgb(encoded, cv2.IMREAD_IGNORE_ORIENTATION)
+    is_transposed, flip = _UPRIGHT[webp_orientation(encoded)]
+    if rgb is not None and is_transposed:
+        rgb = cv2.transpose(rgb)
+    return rgb if rgb is None or flip is None else cv2.flip(rgb, flip)  # type: ignore[return-value]
 
 
 def encode_image(rgb: NDArray[np.uint8], extension: str = ".jpg", quality: int = 95) -> bytes:
@@ -77,71 +98,3 @@ def check_square(image: NDArray[np.uint8], side: int | None, name: str) -> None:
             f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: "
             "align the faces first, or pass image_size=None to take images of any size"
         )
-
-
-def image_size(encoded: bytes) -> tuple[int, int]:
-    """(height, width) of a JPEG, PNG, BMP or WebP image, read from its header alone.
-
-    Only these formats are taken: for each, the size found here is the one the decoder will allocate.
-
-    Raises:
-        ValueError: not one of these formats, or the header is damaged.
-    """
-    try:
-        height, width = _read_size(encoded)
-    except struct.error:
-        raise ValueError(f"the image ({len(encoded)} bytes) ends within its header") from None
-    if height < 1 or width < 1:
-        raise ValueError(f"the image header states a size of {height} x {width}")
-    return height, width
-
-
-def _read_size(encoded: bytes) -> tuple[int, int]:
-    if encoded[:3] == b"\xff\xd8\xff":
-        return _jpeg_size(encoded)
-    if encoded[:8] == b"\x89PNG\r\n\x1a\n":
-        width, height = struct.unpack_from(">II", encoded, 16)
-        return height, width
-    if encoded[:2] == b"BM":
-        return _bmp_size(encoded)
-    if encoded[:4] == b"RIFF" and encoded[8:12] == b"WEBP":
-        return _webp_size(encoded)
-    start = encoded[:8].hex(" ") or "nothing"
-    raise ValueError(f"not a JPEG, PNG, BMP or WebP image: {len(encoded)} bytes that start with {start}")
-
-
-def _jpeg_size(encoded: bytes) -> tuple[int, int]:
-    """Walk the marker segments to the frame header SOFn (ITU-T T.81, B.2.2)."""
-    position = 2
-    while True:
-        prefix, marker, length = _SEGMENT.unpack_from(encoded, position)
-        if prefix != 0xFF:
-            raise ValueError(f"damaged JPEG: no marker at byte {position}")
-        if marker == 0xFF:  # a fill byte before the marker
-            position += 1
-        elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAME_HEADERS:
-            height, width = _FRAME_SIZE.unpack_from(encoded, position + 5)
-            return height, width
-        else:
-            position += 2 + length
-
-
-def _bmp_size(encoded: bytes) -> tuple[int, int]:
-    (header_size,) = struct.unpack_from("<I", encoded, 14)
-    width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", encoded, 18)
-    return abs(height), width  # a negative height means rows from top to bottom
-
-
-def _webp_size(encoded: bytes) -> tuple[int, int]:
-    """Canvas or frame size of the first chunk (RFC 9649, sections 2.5 to 2.7 and 3.4)."""
-    chunk = encoded[12:16]
-    if chunk == b"VP8X":
-        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", encoded, 24)
-        return (low_height | high_height << 16) + 1, (low_width | high_width << 16) + 1
-    if chunk == b"VP8L":
-        (bits,) = struct.unpack_from("<I", encoded, 21)
-        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
-    if chunk == b"VP8 ":
-        width, height = struct.unpack_from("<HH", encoded, 26)
-        return height & 0x3FFF, width & 0x3FFF
-    raise ValueError(f"damaged WebP: unknown first chunk {chunk!r}")

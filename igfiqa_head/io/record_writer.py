@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from igfiqa_head.io.atomic import atomic_path
-from igfiqa_head.io.recordio import (
+from igfiqa_head.io.record_format import (
     EXACT_IN_FLOAT32,
     FIRST,
     HEADER,

@@ -1,13 +1,9 @@
 """MXNet RecordIO (``.rec`` + ``.idx``), the format of insightface's training sets, without mxnet.
 
-A record is one or more parts: two little-endian uint32, the magic number and ``cflag << 29 | length``, then
-``length`` bytes, zero-padded to a multiple of four. Readers that seek for the magic number must not find it
-inside a payload, so writers cut a payload at every aligned magic number and drop it: cflag is 0 for a whole
-record and 1, 2, 3 for its first, middle and last part. The payload is a header (flag, label, id, id2), then
-``flag`` float32 labels that replace ``label`` if ``flag`` is not 0, then the encoded image.
-
 insightface's layout: record 0 holds two labels [a, b); keys 1 .. a-1 are images and keys a .. b-1 are
-identities, whose labels are their own range of image keys. With flag 0 in record 0 every key is an image.
+identities, whose labels are their own range of image keys. A record 0 with an image of its own is no such
+header, however many labels it has (MXNet's im2rec writes several with --pack-label): then every key is an
+image.
 """
 
 from __future__ import annotations
@@ -15,37 +11,33 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.io.record_format import (
+    EXACT_IN_FLOAT32,
+    FIRST,
+    HEADER,
+    LAST,
+    LENGTH_BITS,
+    LENGTH_MASK,
+    MAGIC,
+    MAGIC_BYTES,
+    MIDDLE,
+    PART,
+    WHOLE,
+    Record,
+)
 from igfiqa_head.io.record_index import CorruptRecordError, read_index
 
-MAGIC = 0xCED7230A
-EXACT_IN_FLOAT32 = 2**24
-"""Labels are float32: from here on neighbouring integers are stored as the same number."""
-
-MAGIC_BYTES = struct.pack("<I", MAGIC)
-PART = struct.Struct("<II")
-HEADER = struct.Struct("<IfQQ")
-START = struct.Struct("<IIIf")  # of a part and of the header within it, up to the label
-FIRST_LABEL = struct.Struct("<f")
-LENGTH_BITS = 29
-LENGTH_MASK = (1 << LENGTH_BITS) - 1
-WHOLE, FIRST, MIDDLE, LAST = range(4)
+_START = struct.Struct("<IIIf")  # of a part and of the header within it, up to the label
+_FIRST_LABEL = struct.Struct("<f")
 _CHUNK = 2**18  # records whose labels are gathered at a time
-
-
-class Record(NamedTuple):
-    """One record; ``labels`` is float32 [k], with ``flag`` = k, or [1] with ``flag`` = 0 for a scalar."""
-
-    flag: int
-    labels: NDArray[np.float32]
-    data: bytes
-    id: int
-    id2: int
 
 
 class RecordReader:
@@ -147,12 +139,12 @@ class RecordReader:
         """
         payload = offset + PART.size
         if payload + HEADER.size <= self._size:
-            magic, length, flag, label = START.unpack_from(self._bytes, offset)
+            magic, length, flag, label = _START.unpack_from(self._bytes, offset)
             labels, end = payload + HEADER.size, payload + length
             start = labels + 4 * flag
             if magic == MAGIC and length <= LENGTH_MASK and start <= end and self._record_ends(end):
                 if flag:
-                    (label,) = FIRST_LABEL.unpack_from(self._bytes, labels)
+                    (label,) = _FIRST_LABEL.unpack_from(self._bytes, labels)
                 return label, self._bytes[start:end]
         record = self._record(offset)  # it is in several parts, or damaged
         return float(record.labels[0]), record.data
@@ -213,23 +205,29 @@ class RecordReader:
 
     def _gather_labels(self, keys: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels of the whole records straight from the map; ``read`` does the rest and finds the errors."""
-        word = offsets // 4
-        cflag_and_length = self._words[word + 1]
-        length = (cflag_and_length & LENGTH_MASK).astype(np.int64)
-        whole = (self._words[word] == MAGIC) & (cflag_and_length >> LENGTH_BITS == WHOLE)
-        whole &= (length >= HEADER.size + 4) & (offsets + PART.size + length <= self._size)
-        rows = np.flatnonzero(whole)
-        word, length = word[rows], length[rows]
-        flags = self._words[word + 2].astype(np.int64)
-        whole[rows[HEADER.size + 4 * flags > length]] = False
+        whole, flags, _ = self._heads(offsets)
         labels = np.empty(len(keys), "<f4")
-        labels[rows] = self._words[np.where(flags > 0, word + 8, word + 3)].view("<f4")
+        word = offsets[whole] // 4
+        labels[whole] = self._words[np.where(flags > 0, word + 8, word + 3)].view("<f4")
         for row in np.flatnonzero(~whole):
             labels[row] = self.read(int(keys[row])).labels[0]
         wrong = ~((labels >= 0) & (labels < EXACT_IN_FLOAT32) & (labels == np.floor(labels)))
         if wrong.any():
             self.class_label(int(keys[wrong][0]), float(labels[wrong][0]))  # raises
         return labels.astype(np.int64)
+
+    def _heads(self, offsets: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """(which records [N] are sound and in one part, their flags, the sizes of their images)."""
+        word = offsets // 4
+        cflag_and_length = self._words[word + 1]
+        length = (cflag_and_length & LENGTH_MASK).astype(np.int64)
+        whole = (self._words[word] == MAGIC) & (cflag_and_length >> LENGTH_BITS == WHOLE)
+        whole &= (length >= HEADER.size + 4) & (offsets + PART.size + length <= self._size)
+        rows = np.flatnonzero(whole)
+        flags = self._words[word[rows] + 2].astype(np.int64)
+        images = length[rows] - HEADER.size - 4 * flags
+        whole[rows[images < 0]] = False
+        return whole, flags[images >= 0], images[images >= 0]
 
     def class_label(self, key: int, value: float) -> int:
         """``value``, the label of record ``key``, as an integer.
@@ -243,49 +241,61 @@ class RecordReader:
         raise CorruptRecordError(self.rec_path, int(self.offsets_of(key)), why)
 
     def image_keys(self) -> NDArray[np.int64]:
-        """Keys of the images, int64 [N]: 1 .. a-1 if record 0 holds a range [a, b), else every key.
+        """Keys of the images, int64 [N]: 1 .. a-1 if record 0 is a header [a, b), else every key.
 
         Raises:
-            CorruptRecordError: record 0 or images it announces are missing, or it announces no image.
+            CorruptRecordError: record 0 or images it announces are missing, or what it says contradicts
+                itself or the other records.
         """
         if self.keys[0] != 0:
             why = f"expected keys from 0 on, as insightface and MXNet write them, the first is {self.keys[0]}"
             raise CorruptRecordError(self.idx_path, why=why)
-        header = self.read(0)
-        if header.flag == 0:
+        first = self.read(0)
+        if first.flag == 0 or first.data:
             return self.keys
-        end = self._end_of_images(header.labels)
+        end = self._end_of_images(first.labels)
         keys = self.keys[1:end]
         if len(keys) < end - 1 or keys[-1] != end - 1:
             absent = np.flatnonzero(keys != np.arange(1, len(keys) + 1))
-            first = int(absent[0]) + 1 if len(absent) else len(keys) + 1
-            why = f"record 0 announces images with keys 1 .. {end - 1}, but key {first} is missing"
+            key = int(absent[0]) + 1 if len(absent) else len(keys) + 1
+            why = f"record 0 announces images with keys 1 .. {end - 1}, but key {key} is missing"
             raise CorruptRecordError(self.idx_path, why=why)
         return keys
 
     def _end_of_images(self, labels: NDArray[np.float32]) -> int:
-        """The key after the last image, from the ``labels`` of record 0."""
-        value = float(labels[0])
-        has_identities = len(labels) > 1 and labels[1] > value
-        if not (2 <= value < 2**53 and value == int(value)):
-            why = f"record 0 holds {value}, expected 1 + the number of images (at least 1)"
+        """The key after the last image, from the ``labels`` of the header."""
+        a, *others = labels.tolist()
+        b = others[0] if others else a
+        if not (2 <= a <= b < 2**53 and a == int(a) and b == int(b)):
+            expected = "a header a, b of whole numbers, 2 <= a <= b: images have the keys 1 .. a-1"
+            why = f"record 0 holds {labels.tolist()} and no image, expected {expected}"
             raise CorruptRecordError(self.rec_path, int(self.offsets[0]), why)
-        end = int(value) if value < EXACT_IN_FLOAT32 else self._first_identity_near(int(value))
-        if self._has_data(end - 1) is False or (has_identities and self._has_data(end)):
-            why = f"record 0 announces images with keys 1 .. {end - 1}, but they end elsewhere"
+        end = int(a) if a < EXACT_IN_FLOAT32 else self._first_identity_near(int(a))
+        following = self.keys[np.searchsorted(self.keys, end) :]
+        more = following[self._have_image(following)]
+        lacks = end - 1 in self.keys and not self.read(end - 1).data
+        if lacks or (more < b).any():
+            found = f"key {end - 1} is none" if lacks else f"key {more[0]} is one too"
+            why = f"record 0 announces images with keys 1 .. {end - 1}, but they end elsewhere: {found}"
             raise CorruptRecordError(self.rec_path, int(self.offsets[0]), why)
+        if len(more):  # arcface_torch passes them over without a word
+            what = f"{len(more)} images with keys from {more[0]} on are left out"
+            warnings.warn(f"{self.rec_path}: {what}: record 0 ends at key {int(b)}", stacklevel=3)
         return end
 
     def _first_identity_near(self, end: int) -> int:
         """The first key without an image among those that float32 rounds to ``end``, else ``end``."""
         spacing = int(np.spacing(np.float32(end)))
         first, last = np.searchsorted(self.keys, [end - spacing, end + spacing + 1])
-        near = self.keys[first:last].tolist()
-        return next((key for key in near if not self._has_data(key)), end)
+        near = self.keys[first:last]
+        return next(iter(near[~self._have_image(near)].tolist()), end)
 
-    def _has_data(self, key: int) -> bool | None:
-        """Whether the record holds an image; None if there is no such record."""
-        position = int(np.searchsorted(self.keys, key))
-        if position == len(self.keys) or self.keys[position] != key:
-            return None
-        return len(self.read(key).data) > 0
+    def _have_image(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records [N] have anything behind their labels; damaged ones have not."""
+        whole, _, images = self._heads(self.offsets_of(keys))
+        have = np.zeros(len(keys), np.bool_)
+        have[whole] = images > 0
+        for row in np.flatnonzero(~whole):
+            with suppress(CorruptRecordError):
+                have[row] = len(self.read(int(keys[row])).data) > 0
+        return have

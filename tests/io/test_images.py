@@ -51,6 +51,95 @@ def test_bmp_with_rows_from_top_to_bottom_and_with_the_oldest_header() -> None:
     assert image_size(b"BM" + bytes(12) + struct.pack("<IHH", 12, 31, 20)) == (20, 31)
 
 
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+THUMBNAIL = segment(0xE1, b"Exif\0\0" + ENCODINGS["jpeg"])
+PROGRESSIVE = ENCODINGS["progressive jpeg"]
+SECOND_SCAN = PROGRESSIVE.index(b"\xff\xda", PROGRESSIVE.index(b"\xff\xda") + 2)
+FALSE_END = segment(0xFE, b"a comment with \xff\xd9 in it")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_the_end_of_a_thumbnail_is_not_that_of_the_image(kind: str, share: float) -> None:
+    content = ENCODINGS[kind]
+    with_thumbnail = content[:2] + THUMBNAIL + content[2:]
+    assert decode_image(with_thumbnail).shape == (20, 31, 3)
+    scan = with_thumbnail.index(b"\xff\xda", 2 + len(THUMBNAIL))
+    cut = with_thumbnail[: scan + 14 + int(share * (len(with_thumbnail) - scan - 16))]
+    with pytest.raises(ValueError, match="no end-of-image marker: damaged or truncated"):
+        decode_image(cut)
+
+
+def test_a_jpeg_that_ends_with_a_thumbnail_behind_its_frame_header() -> None:
+    content = ENCODINGS["jpeg"]
+    scan = content.index(b"\xff\xda")
+    with pytest.raises(ValueError, match="no end-of-image marker: damaged or truncated"):
+        decode_image(content[:scan] + THUMBNAIL)
+
+
+def test_an_end_between_the_scans_of_a_progressive_jpeg_is_not_that_of_the_image() -> None:
+    content = PROGRESSIVE[:SECOND_SCAN] + FALSE_END + PROGRESSIVE[SECOND_SCAN:]
+    np.testing.assert_array_equal(decode_image(content), decode_image(PROGRESSIVE))
+    with pytest.raises(ValueError, match="no end-of-image marker: damaged or truncated"):
+        decode_image(content[: SECOND_SCAN + len(FALSE_END) + 20])
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg"])
+@pytest.mark.parametrize("behind", [ENCODINGS["jpeg"], ENCODINGS["jpeg"][:-50], bytes(99), b"\xff"])
+def test_what_phones_append_to_a_jpeg_does_no_harm(kind: str, behind: bytes) -> None:
+    np.testing.assert_array_equal(decode_image(ENCODINGS[kind] + behind), decode_image(ENCODINGS[kind]))
+
+
+def test_restart_markers_and_fill_bytes_do_not_end_a_jpeg() -> None:
+    options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
+    for kind in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
+        content = encoded(".jpg", picture(), options + kind)
+        assert b"\xff\xd0" in content
+        assert decode_image(content[:-2] + b"\xff\xff\xd9").shape == (20, 31, 3)
+        with pytest.raises(ValueError, match="no end-of-image marker"):
+            decode_image(content[:-2])
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    entries = struct.pack(f"{order}HHIHH", 0x10F, 3, 1, 9, 0) + struct.pack(
+        f"{order}HHIHH", 0x112, 3, 1, orientation, 0
+    )
+    return head + struct.pack(f"{order}IH", 8, 2) + entries + bytes(4)
+
+
+def webp_with_exif(image: np.ndarray, content: bytes) -> bytes:
+    frame = encoded(".webp", image)[12:]
+    canvas = struct.pack("<I", image.shape[1] - 1)[:3] + struct.pack("<I", image.shape[0] - 1)[:3]
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\x08\0\0\0" + canvas + frame
+    chunks += b"EXIF" + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("prefix", [b"", b"Exif\0\0"])
+def test_pictures_are_upright_whatever_their_format(orientation: int, order: str, prefix: bytes) -> None:
+    """NumPy turns them by the table of EXIF 2.32: where the first row and the first column belong."""
+    bgr = picture()
+    turned = np.rot90(bgr, {3: 2, 4: 2, 5: -1, 6: -1, 7: 1, 8: 1}.get(orientation, 0))
+    upright = turned[:, ::-1] if orientation in (2, 4, 5, 7) else turned
+    content = webp_with_exif(bgr, prefix + exif(orientation, order))
+    np.testing.assert_array_equal(decode_image(content), upright[..., ::-1])
+    jpeg = encoded(".jpg", bgr)
+    same = decode_image(jpeg[:2] + segment(0xE1, b"Exif\0\0" + exif(orientation, order)) + jpeg[2:])
+    assert same.shape == upright.shape
+    assert np.abs(same.astype(int) - upright[..., ::-1]).mean() < 12
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", exif(0), exif(9), exif(6)[:20], b"x" * 40])
+def test_damaged_exif_leaves_a_picture_as_it_is(content: bytes) -> None:
+    np.testing.assert_array_equal(decode_image(webp_with_exif(picture(), content)), picture()[..., ::-1])
+
+
 def test_jpeg_fill_bytes_are_skipped() -> None:
     content = ENCODINGS["jpeg"]
     assert image_size(content[:2] + b"\xff\xff" + content[2:]) == (20, 31)

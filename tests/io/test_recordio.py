@@ -124,7 +124,36 @@ class TestLayout:
     def test_keys_from_b_on_are_ignored(self, tmp_path: Path) -> None:
         packed: list[Any] = [((2.0, 2.0), b""), (7.0, b"image"), (8.0, b"ignored")]
         reader = open_payloads(tmp_path, *(reference.pack_payload(label, data, 0) for label, data in packed))
-        assert reader.image_keys().tolist() == [1]
+        with pytest.warns(UserWarning, match="1 images with keys from 2 on are left out"):
+            assert reader.image_keys().tolist() == [1]
+
+    @pytest.mark.parametrize("labels", [(5.0,), (2.0, 2.0), (3.0, 9.0), (0.0, 1.0, 2.0, 3.0, 4.0)])
+    def test_a_record_0_with_an_image_is_no_header(self, tmp_path: Path, labels: tuple[float, ...]) -> None:
+        """As MXNet's im2rec writes with --pack-label."""
+        packed = [(labels, b"image"), ((2.0, 7.0), b"another"), ((4.0,), b"third")]
+        reader = open_payloads(tmp_path, *(reference.pack_payload(label, data, 0) for label, data in packed))
+        assert reader.image_keys().tolist() == [0, 1, 2]
+        assert reader.read_labels(reader.image_keys()).tolist() == [labels[0], 2, 4]
+
+    def test_a_record_0_in_several_parts_is_no_header(self, tmp_path: Path) -> None:
+        with RecordWriter(tmp_path / "train.rec", tmp_path / "train.idx") as writer:
+            writer.write(0, (2, 2), MAGIC_BYTES * 3)
+            writer.write(1, (1,), MAGIC_BYTES * 3)
+        assert RecordReader(tmp_path / "train.rec", tmp_path / "train.idx").image_keys().tolist() == [0, 1]
+
+    @pytest.mark.parametrize("b", [1.0, 2.5, -1.0, float("nan"), float("inf")])
+    def test_a_range_that_ends_before_it_starts_or_within_a_key(self, tmp_path: Path, b: float) -> None:
+        images = [reference.pack_payload(0.0, b"image", key) for key in (1, 2, 3)]
+        reader = open_payloads(tmp_path, reference.pack_payload((4.0, b), b"", 0), *images)
+        with pytest.raises(CorruptRecordError, match=rf"record 0 holds \[4.0, {b}\] and no image"):
+            reader.image_keys()
+
+    def test_an_identity_with_an_image(self, tmp_path: Path) -> None:
+        images = [reference.pack_payload(0.0, b"image", key) for key in (1, 2)]
+        others = [reference.pack_payload((1.0, 3.0), b"", 3), reference.pack_payload((5.0,), b"image", 4)]
+        header = reference.pack_payload((3.0, 5.0), b"", 0)
+        with pytest.raises(CorruptRecordError, match="end elsewhere: key 4 is one too"):
+            open_payloads(tmp_path, header, *images, *others).image_keys()
 
     def test_without_ranges_every_key_is_an_image(self, tmp_path: Path) -> None:
         packed: list[Any] = [(3.0, b"x"), (4.0, b"y"), ((5.0, 0.25), b"z")]
