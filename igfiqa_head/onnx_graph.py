@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
-_NODE_NAME = 3
+_NODE_NAME, _NODE_OPERATOR = 3, 4
 _TENSOR_EXTERNAL_DATA = 13
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
@@ -21,9 +21,16 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """The names of a graph's nodes, in file order, and of the files that hold weights outside of it."""
+    """What a file says of its graph.
+
+    Attributes:
+        node_names: of the nodes, in file order.
+        operators: what the nodes do, each kind once.
+        external_files: names of the files that hold weights outside of it.
+    """
 
     node_names: tuple[str, ...]
+    operators: frozenset[str]
     external_files: tuple[str, ...]
 
 
@@ -34,6 +41,7 @@ def read_onnx_graph(content: bytes) -> OnnxGraph:
         ValueError: the bytes are no such message, are cut off, or hold no graph.
     """
     names: list[str] = []
+    operators: set[str] = set()
     external: dict[str, None] = {}
     graphs = _messages(memoryview(content), _MODEL_GRAPH)
     if not graphs:
@@ -41,11 +49,12 @@ def read_onnx_graph(content: bytes) -> OnnxGraph:
     for field, value in _fields(graphs[-1]):
         if field == _GRAPH_NODE:
             names.append(_text(value, _NODE_NAME))
+            operators.add(_text(value, _NODE_OPERATOR))
         elif field == _GRAPH_INITIALIZER:
             for entry in _messages(value, _TENSOR_EXTERNAL_DATA):
                 if _text(entry, _ENTRY_KEY) == "location":
                     external[_text(entry, _ENTRY_VALUE)] = None
-    return OnnxGraph(tuple(names), tuple(external))
+    return OnnxGraph(tuple(names), frozenset(operators), tuple(external))
 
 
 def _messages(message: memoryview, field: int) -> list[memoryview]:

@@ -72,6 +72,9 @@ class RecogniserGraph:
         self.network = FaceNetwork(path)
         self._output, self.embedding_size = _embedding_output(self.network)
         self._proto = load_graph(self.network.path)
+        batch = self._proto.graph.input[0].type.tensor_type.shape.dim[0]
+        if self.network.batch_size == 1 and not batch.dim_value:
+            batch.dim_value = 1  # so that nobody who runs what is written must find out
         tensors = self._computed_tensors()
         self.maps = _last_maps(tensors)
         half = any(value.dtype == np.float16 for value in tensors.values())

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from igfiqa_head.runtime import open_session
+from igfiqa_head.onnx_session import open_session
 
 MANIFEST = "manifest.json"
 

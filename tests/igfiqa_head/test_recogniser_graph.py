@@ -353,16 +353,24 @@ class TestOtherFiles:
         ):
             RecogniserGraph(write_recogniser(tmp_path / "r.onnx", Form(opset=6, ir_version=4)))
 
-    def test_a_graph_for_single_faces_that_does_not_say_so(self, tmp_path: Path) -> None:
-        path = write_recogniser(tmp_path / "r.onnx")
-        model = onnx.load(path)
+    def test_a_graph_for_single_faces_that_does_not_say_so_is_extended_for_single_faces(
+        self, recogniser: RecogniserGraph, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "single.onnx"
+        model = onnx.load(recogniser.network.path)
         flatten = next(node for node in model.graph.node if node.op_type == "Flatten")
         flatten.op_type = "Reshape"
         flatten.input.append("shape")
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, -1]), "shape"))
         onnx.save(model, path)
-        with pytest.raises(ValueError, match=r"r.onnx cannot be extended: the graph does not run on 2 faces"):
-            RecogniserGraph(path)
+        with pytest.warns(UserWarning, match="one face at a time"):
+            single = RecogniserGraph(path)
+        for graph, name in ((recogniser, "open.onnx"), (single, "features.onnx")):
+            graph.write_features(tmp_path / name)
+        written = FaceNetwork(tmp_path / "features.onnx")
+        expected = FaceNetwork(tmp_path / "open.onnx").run(faces(3))["features"]
+        assert written.batch_size == 1
+        assert np.allclose(written.run(faces(3))["features"], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(not MOBILEFACENET.exists(), reason="needs ../shared")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -165,15 +166,99 @@ def test_other_inputs_are_refused(tmp_path: Path, shape: list[int | str], option
     )
 
 
-def test_a_network_that_mixes_its_faces_is_refused(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx")
+def with_operators(path: Path, *nodes: onnx.NodeProto, **weights: np.ndarray) -> Path:
+    """The model with nodes behind its output ``raw``, which make ``embedding``."""
     model = onnx.load(path)
-    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("ramp_out", 1, [1, 1, SIZE, SIZE]))
-    model.graph.node.append(onnx.helper.make_node("Identity", ["ramp"], ["ramp_out"], "leak"))
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(w, name) for name, w in weights.items())
     onnx.save(model, path)
-    network = FaceNetwork(path)  # one row for one face
-    with pytest.raises(ValueError, match="one row for each"):
-        network.run(faces(2))
+    return path
+
+
+def node(operator: str, *inputs: str, to: str = "embedding", **attributes: Any) -> onnx.NodeProto:
+    return onnx.helper.make_node(operator, inputs, [to], **attributes)
+
+
+def batch_of_one_inside(path: Path) -> Path:
+    """A declared batch of any size, and a shape of one face between two layers."""
+    return with_operators(
+        write_model(path),
+        node("Reshape", "raw", "shape", to="flat"),
+        node("MatMul", "flat", "identity"),
+        shape=np.array([1, -1]),
+        identity=np.eye(8, dtype=np.float32),
+    )
+
+
+def test_a_batch_of_one_inside_is_run_with_one_face_at_a_time(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.warns(UserWarning, match="m.onnx does not run on two faces together: .* one face at a time"):
+        network = FaceNetwork(batch_of_one_inside(tmp_path / "m.onnx"))
+    images = faces(11)
+    assert np.allclose(network.run(images)["embedding"], expected(images, 8), atol=1e-5)
+    assert capfd.readouterr().err == ""  # onnxruntime prints nothing of what was tried
+
+
+def test_one_row_for_all_faces_is_one_face_at_a_time_too(tmp_path: Path) -> None:
+    path = with_operators(
+        write_model(tmp_path / "m.onnx"), node("Reshape", "raw", "shape"), shape=np.array([1, -1])
+    )
+    with pytest.warns(UserWarning, match="one face at a time"):
+        network = FaceNetwork(path)
+    images = faces(3)
+    assert np.allclose(network.run(images)["embedding"], expected(images, 8), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+@pytest.mark.parametrize("statistic", ["mean", "normalised", "first", "noise"])
+def test_outputs_that_depend_on_the_other_faces_are_refused(
+    tmp_path: Path, statistic: str, batch: int | str
+) -> None:
+    """As of a network exported in training mode: batch normalisation by the batch, dropout by chance."""
+    ones, zeros = np.ones(8, np.float32), np.zeros(8, np.float32)
+    nodes = {
+        "mean": [node("ReduceMean", "raw", "zero", to="mean"), node("Sub", "raw", "mean")],
+        "normalised": [node("BatchNormalization", "raw", "ones", "zeros", "zeros", "ones", training_mode=1)],
+        "first": [node("Gather", "raw", "zero", to="first"), node("Sub", "raw", "first")],
+        "noise": [node("Dropout", "raw", "half", "yes", seed=1)],
+    }[statistic]
+    if statistic == "normalised":
+        nodes[0].output.extend(["running_mean", "running_variance"])
+    path = with_operators(
+        write_model(tmp_path / "m.onnx", batch=batch),
+        *nodes,
+        zero=np.array([0]), ones=ones, zeros=zeros, half=np.array(0.5, np.float32), yes=np.array(True),
+    )  # fmt: skip
+    refused(path, "m.onnx: the output of a face depends on the other faces .* training mode.*model.eval")
+
+
+def test_a_dynamically_quantised_network_is_run_with_one_face_at_a_time(tmp_path: Path) -> None:
+    """Its 8-bit range is that of the batch: a dark face beside a bright one has few levels left."""
+    path = with_operators(
+        write_model(tmp_path / "m.onnx"),
+        node("DynamicQuantizeLinear", "raw", to="levels"),
+        node("DequantizeLinear", "levels", "scale", "zero"),
+    )
+    model = onnx.load(path)
+    model.graph.node[-2].output.extend(["scale", "zero"])
+    onnx.save(model, path)
+    with pytest.warns(UserWarning, match="is quantised dynamically"):
+        network = FaceNetwork(path)
+    images = faces(5)
+    alone = np.concatenate([network.run(image[None])["embedding"] for image in images])
+    assert np.array_equal(network.run(images)["embedding"], alone)
+
+
+@pytest.mark.parametrize("dtype", [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16])
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+def test_other_networks_are_run_in_batches_without_a_word(
+    tmp_path: Path, dtype: int, batch: int | str, recwarn: pytest.WarningsRecorder
+) -> None:
+    network = FaceNetwork(write_model(tmp_path / "m.onnx", batch=batch, dtype=dtype))
+    assert network.batch_size == (8 if batch == "N" else batch)
+    assert not recwarn.list
 
 
 @settings(max_examples=60, deadline=None)
