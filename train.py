@@ -37,13 +37,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
     options = parse_arguments(arguments)
     rank = os.environ.get("RANK", "0")  # set by torchrun
-    from trainer.loop import TrainingDivergedError  # after parsing: --help should not wait for torch
+    from torch.cuda import OutOfMemoryError  # after parsing: --help should not wait for torch
+
+    from trainer.loop import TrainingDivergedError
     from trainer.recipe import load_recipe
     from trainer.run import run
     from trainer.stopping import Stopped
 
     try:
         run(load_recipe(options.recipe, options.overrides))
+        return 0
     except Stopped as stop:
         if rank == "0":
             print(stop, file=sys.stderr)
@@ -52,9 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped by SIGINT", file=sys.stderr)
         return 128 + signal.SIGINT
     except (ValueError, TrainingDivergedError, OSError) as error:
-        print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
-        return 1
-    return 0
+        message = str(error)
+    except (MemoryError, OutOfMemoryError) as error:
+        message = f"not enough memory ({error}): lower batch_size, or see what else the recipe makes large"
+    print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

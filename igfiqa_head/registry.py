@@ -34,10 +34,12 @@ class Registry:
 
     Args:
         kind: what the entries are, in the singular, for error messages ("backbone").
+        contract: what the objects that the entries make must have: attribute -> what it is.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, **contract: str) -> None:
         self.kind = kind
+        self.contract = contract
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -68,6 +70,23 @@ class Registry:
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"unknown {self.kind} {name!r}.{hint} Registered: {', '.join(self) or 'none'}")
 
+    def described(self, name: str) -> str:
+        """What is registered under ``name`` and where, for error messages."""
+        entry = self.get(name)
+        module = sys.modules.get(getattr(entry, "__module__", ""))
+        where = getattr(module, "__file__", None) or getattr(entry, "__module__", "?")
+        return f"{self.kind} {name!r} ({getattr(entry, '__qualname__', entry)} in {where})"
+
+    def check(self, name: str, built: object) -> None:
+        """Refuse an object made by the entry ``name`` that lacks what the contract of the kind demands.
+
+        Raises:
+            ValueError: names the class and what is expected of it.
+        """
+        missing = [f"{key}{words}" for key, words in self.contract.items() if not hasattr(built, key)]
+        if missing:
+            raise ValueError(f"{self.described(name)} lacks what every {self.kind} has: {'; '.join(missing)}")
+
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
@@ -78,11 +97,35 @@ class Registry:
         return len(self._entries)
 
 
-BACKBONES = Registry("backbone")
-MARGINS = Registry("margin")
-CLASSIFIERS = Registry("classifier")
-QUALITY_HEADS = Registry("quality head")
-DATASETS = Registry("data set")
+BACKBONES = Registry(
+    "backbone",
+    forward="(images [B, 3, 112, 112]) -> embeddings [B, num_features]",
+    state_dict=" of a torch.nn.Module",
+)
+MARGINS = Registry(
+    "margin", __call__="(target [B], norms [B], labels [B]) -> igfiqa_head.margin.MarginOutput"
+)
+CLASSIFIERS = Registry(
+    "classifier",
+    forward="(embeddings [B, D], labels [B], *, step) -> loss",
+    state_dict=" of a torch.nn.Module",
+)
+QUALITY_HEADS = Registry(
+    "quality head",
+    forward="(embeddings [B, D], labels [B], classifier, *, epoch) -> QualityOutput",
+    split="(batch) -> SubBatches",
+    images_drawn="(batch_size) -> int",
+    class_weights="() -> [C]",
+    regressor=", R: embeddings -> qualities, as of igfiqa_head.quality_head.QualityHead",
+    loss_weight=", lambda",
+)
+DATASETS = Registry(
+    "data set",
+    __len__="() -> N",
+    __getitem__="(index) -> (RGB uint8 [112, 112, 3], int label)",
+    labels=", int64 [N]",
+    num_classes=", int",
+)
 SCORERS = Registry("scorer")
 
 

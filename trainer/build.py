@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from pathlib import Path
 from typing import Any, cast
@@ -12,34 +13,37 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
-import plugins.classifiers
-import plugins.margins
-import plugins.quality_heads  # noqa: F401  importing a folder registers what is in it
-from igfiqa_head.margin import Margin
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
-from igfiqa_head.registry import (
-    CLASSIFIERS,
-    MARGINS,
-    QUALITY_HEADS,
-    import_plugin,
-    load_entry_points,
-)
+from igfiqa_head.registry import import_plugin, load_entry_points
+from igfiqa_head.sub_batches import Batch
 from plugins.backbones import get_model
+from plugins.backbones._common import IMAGE_SHAPE
 from trainer.build_data import with_decoded_images
+from trainer.build_parts import build_classifier, build_quality_head
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
+from trainer.parts import room_for
 from trainer.schedule import build_schedule
 from trainer.sources import State
 from trainer.weights import open_weights
 
 
 def load_plugins(config: EasyDict) -> None:
-    """Import what registers further backbones, heads and so on."""
+    """Import what registers further backbones, heads and so on.
+
+    Raises:
+        ValueError: a plugin does not exist, or fails.
+    """
     load_entry_points()
     for plugin in config.plugins:
-        import_plugin(plugin)
+        try:
+            import_plugin(plugin)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # it is others' code
+            raise ValueError(f"plugin {plugin!r} failed: {type(error).__name__}: {error}") from error
 
 
 def warn_of_ignored_keys(config: EasyDict) -> None:
@@ -66,6 +70,8 @@ def build_device(config: EasyDict, local_rank: int | None = None) -> torch.devic
                 f"device {name!r} is one GPU, but each process of torchrun takes its own: set device=cuda"
             )
         name = f"cuda:{local_rank}"
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"device {name!r} cannot be used here: expected auto, cpu, cuda, cuda:NUMBER or mps")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -112,8 +118,9 @@ def take_weights(config: EasyDict) -> State | None:
 
 def build_backbone(config: EasyDict) -> nn.Module:
     """The network that the recipe names, with random parameters."""
-    half = config.fp16 or config.bf16
-    return get_model(config.network, dropout=config.dropout, fp16=half, num_features=config.embedding_size)
+    half, size = config.fp16 or config.bf16, config.embedding_size
+    with room_for(f"network={config.network} with embedding_size={size}"):
+        return get_model(config.network, dropout=config.dropout, fp16=half, num_features=size)
 
 
 def build_training_pass(
@@ -135,46 +142,6 @@ def build_training_pass(
         process_group=ranks.group,
         **options,
     )
-
-
-def build_margin(config: EasyDict) -> Margin:
-    """What ``margin`` names, with the settings of the block of that name, or what ``margin_list`` says."""
-    if config.margin is not None:
-        return MARGINS.get(config.margin)(**config.get(config.margin, {}))
-    _, angle, cosine = config.margin_list
-    if cosine > 0:
-        return MARGINS.get("cosface")(cosine)
-    return MARGINS.get("arcface")(angle, straight_through=config.margin_gradient == "straight_through")
-
-
-def build_classifier(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -> nn.Module:
-    classifier = CLASSIFIERS.get(config.classifier)(
-        config.embedding_size,
-        num_classes,
-        build_margin(config),
-        scale=config.scale,
-        sample_rate=config.sample_rate,
-        interclass_filtering_threshold=config.interclass_filtering_threshold,
-        seed=config.seed,
-        ranks=ranks,
-    )
-    if config.prototype_init == "class_means" and not hasattr(classifier, "start_from"):
-        raise ValueError(
-            f"prototype_init='class_means' needs a classifier with start_from(classes, means), which "
-            f"{config.classifier!r} has not: set prototype_init='random'"
-        )
-    return classifier
-
-
-def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -> QualityHead | None:
-    """The head named by ``quality_head`` with the settings of the block of the same name."""
-    if config.quality_head is None:
-        return None
-    settings = dict(config.get(config.quality_head, {}))
-    if config.quality_head == "ig_fiqa":
-        settings["num_epoch"] = config.num_epoch
-    head = QUALITY_HEADS.get(config.quality_head)
-    return head(config.embedding_size, num_classes, seed=config.seed, ranks=ranks, **settings)
 
 
 def build_optimizer(config: EasyDict, modules: dict[str, nn.Module]) -> torch.optim.Optimizer:
@@ -246,6 +213,8 @@ def build_trainer(
     if head is not None:
         modules["quality_head"] = head.to(device)
     drawn = head.images_drawn(config.batch_size) if head is not None else config.batch_size
+    if drawn < 4 and not config.sync_bn:
+        _check_single_images(config, backbone, head, drawn)
     loader = Loader(
         with_decoded_images(config, dataset),
         drawn,
@@ -280,6 +249,24 @@ def build_trainer(
         max_skipped=config.max_skipped,
         after_steps_every=config.verbose,
     )
+
+
+def _check_single_images(config: EasyDict, backbone: nn.Module, head: QualityHead | None, drawn: int) -> None:
+    """Refuse a batch that passes a backbone one image at a time which takes statistics over images."""
+    batch = Batch(torch.zeros(drawn, *IMAGE_SHAPE), torch.zeros(drawn).long(), torch.arange(drawn))
+    parts = (batch,) if head is None else head.split(batch)
+    if min(len(part.labels) for part in parts) > 1:
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copy.deepcopy(backbone).cpu().train()(batch.images[:1])
+    except ValueError as error:  # of batch normalisation
+        divided = "" if head is None else f", as {config.quality_head} may divide the batch"
+        raise ValueError(
+            f"batch_size={config.batch_size} passes one image at a time through network={config.network}"
+            f"{divided}, and its batch normalisation takes statistics of two or more: set "
+            f"batch_size={2 * config.batch_size} or more"
+        ) from error
 
 
 def _placed(config: EasyDict, backbone: nn.Module, device: torch.device) -> nn.Module:

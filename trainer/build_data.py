@@ -13,6 +13,7 @@ from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
 from igfiqa_head.registry import DATASETS
 from trainer.decoded_cache import open_decoded
 from trainer.log import LOGGER
+from trainer.parts import build_part
 
 SYNTHETIC = "synthetic"
 _MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
@@ -25,8 +26,10 @@ def build_train_set(config: EasyDict) -> Any:
         ValueError: ``rec`` holds no data set, or a label is not below ``num_classes``.
     """
     name = _data_set_name(config)
-    arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
-    dataset = DATASETS.get(name)(**arguments)
+    if name == SYNTHETIC:
+        dataset = DATASETS.get(name)(**_synthetic_counts(config))
+    else:
+        dataset = build_part(DATASETS, name, config.rec, settings=dict(config.get(name, {})))
     if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
         dataset.preload()  # rendering a face again in every epoch would cost more than training on it
     largest = int(dataset.labels.max())

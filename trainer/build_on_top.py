@@ -31,7 +31,7 @@ _NOT_READ = {
     "embedding_size", "backbone_weights", "dropout", "fp16", "bf16", "compile", "sync_bn", "margin",
     "margin_list", "margin_gradient", "scale", "classifier", "prototype_init", "sample_rate",
     "interclass_filtering_threshold", "num_workers", "decoded_cache", "dali", "dali_aug", "device",
-    "gradient_acc", "clip_grad_norm", "resume", "checkpoint_every", "max_skipped", "rank_timeout",
+    "gradient_acc", "clip_grad_norm", "checkpoint_every", "max_skipped", "rank_timeout",
     "save_all_states", "verbose", "save_artifacts", "cr_fiqa",
 }  # fmt: skip
 _READ_OF_BLOCKS = {

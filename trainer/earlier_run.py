@@ -13,7 +13,7 @@ from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.ranks import ALONE, Ranks
 from trainer.checkpoint import checkpoint_files, has_checkpoint
 
-_STARTED = ("recipe.json", "training.log")
+_STARTED = ("recogniser.onnx", "recipe.json", "training.log")
 _EVENTS = "events.out.tfevents.*"
 _WEIGHTS = ("model.pt", "quality_head.pt")
 _FINISHED = (
@@ -21,7 +21,6 @@ _FINISHED = (
     "model_card.md",
     "erc.png",
     "quality_sheet.png",
-    "recogniser.onnx",
     *(f"{kind}{copy}.onnx" for kind in OUTPUTS for copy in ("", ".fp16", ".int8")),  # and exports of the run
 )
 _SHOWN = 4
@@ -51,7 +50,7 @@ def check_output(
     *,
     resume: bool | str,
     overwrite: bool,
-    can_resume: bool = True,
+    has_checkpoints: bool = True,
     ranks: Ranks = ALONE,
 ) -> EarlierRun:
     """Make the folder of a new run, and refuse one with another run in it.
@@ -62,7 +61,7 @@ def check_output(
     Args:
         folder: the recipe's ``output``.
         resume, overwrite: the recipe's keys.
-        can_resume: whether this kind of run has checkpoints.
+        has_checkpoints: False for a run on top of a recogniser, which goes on from what is in its cache.
         ranks: the processes that train together.
 
     Returns:
@@ -75,7 +74,7 @@ def check_output(
     if ranks.rank == 0:
         try:
             _make(folder)
-            earlier = _looked_at(folder, resume if can_resume else False, overwrite, can_resume)
+            earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
         except ValueError as error:
             problem = error
     if ranks.any(problem is not None):
@@ -92,21 +91,23 @@ def _make(folder: Path) -> None:
         raise ValueError(f"output={folder} cannot be written to: {error.strerror}") from error
 
 
-def _looked_at(folder: Path, resume: bool | str, overwrite: bool, can_resume: bool) -> EarlierRun:
+def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoints: bool) -> EarlierRun:
     found = _files(folder)
     if overwrite:
         return EarlierRun(folder, {path: _of_plain_file(path, folder) for path in found})
-    goes_on = can_resume and has_checkpoint(folder)
-    if not found or resume is True or (resume == "auto" and (goes_on or not _is_finished(found))):
+    # Weights alone may be what a run was killed after, before its first checkpoint.
+    finished = any(path.name in _FINISHED for path in found)
+    goes_on = has_checkpoint(folder) if has_checkpoints else not finished
+    restarts = has_checkpoints and (resume is True or (resume == "auto" and not finished))
+    if not found or restarts or (resume and goes_on):
         return EarlierRun(folder)
     names = [str(path.relative_to(folder)) for path in found]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    ways = "start with output=ANOTHER_FOLDER, or replace that run with overwrite=True"
-    if goes_on:
-        ways = f"go on from its checkpoint with resume=True, {ways}"
-    elif can_resume:
-        ways = f"it has no checkpoint to go on from, so {ways}"
-    raise ValueError(f"output={folder} holds another run ({', '.join(names[:_SHOWN])}{more}): {ways}")
+    first = "go on with it by resume=True, " if goes_on else "nothing of it can be gone on from: "
+    raise ValueError(
+        f"output={folder} holds another run ({', '.join(names[:_SHOWN])}{more}): {first}start in another "
+        "folder with output=, or replace that run with overwrite=True"
+    )
 
 
 def _files(folder: Path) -> list[Path]:
@@ -114,11 +115,6 @@ def _files(folder: Path) -> list[Path]:
     events = sorted((folder / "tensorboard").glob(_EVENTS))
     named = [folder / name for name in (*_WEIGHTS, *_FINISHED, *_STARTED)]
     return [path for path in [*checkpoint_files(folder), *named, *events] if path.exists()]
-
-
-def _is_finished(found: list[Path]) -> bool:
-    """Whether a run came to its end. Weights alone may be what a first checkpoint was killed after."""
-    return any(path.name in _FINISHED for path in found)
 
 
 def _of_plain_file(path: Path, folder: Path) -> os.stat_result:

@@ -186,7 +186,7 @@ def logging_to(path: Path) -> Iterator[Callable[[], None]]:
 
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
-    for handler in (held, screen):
+    for handler in handlers:
         LOGGER.addHandler(handler)
     try:
         yield begin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import difflib
+import os
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,11 +36,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> EasyDict:
     path = Path(path)
     config = _execute(BASE)
     given = _execute(path)
+    _find_plugins(given, path.parent)
     for key, value in given.items():
         _set(config, key, value, allowed=_allowed_keys(given))
-    for override in overrides:
+    for override in sorted(overrides, key=_is_of_block):  # what a block belongs to may be named after it
         _apply_override(config, override)
     _check(config)
+    _expand_home(config)
     if config.output is None:
         config.output = str(Path("work_dirs") / path.stem)
     return config
@@ -60,8 +63,7 @@ def _flat(config: EasyDict) -> dict[str, Any]:
 
 def _execute(path: Path) -> EasyDict:
     if not path.is_file():
-        names = [str(p) for p in sorted(path.parent.glob("*.py"))] if path.parent.is_dir() else []
-        raise RecipeError(f"recipe {str(path)!r} does not exist.{_did_you_mean(str(path), names)}")
+        raise RecipeError(f"recipe {str(path)!r} does not exist.{_closest_recipes(path)}")
     try:
         variables = runpy.run_path(str(path))
     except Exception as error:
@@ -71,16 +73,56 @@ def _execute(path: Path) -> EasyDict:
     return EasyDict(copy.deepcopy(dict(variables["config"])))
 
 
+def _closest_recipes(path: Path) -> str:
+    """Recipes with names like that of a file that does not exist: beside it, and those of this project."""
+    beside = path.parent.glob("*.py") if path.parent != Path() else ()
+    shipped = (Path(os.path.relpath(p)) for p in BASE.parent.glob("*.py") if p != BASE)
+    known = {found.stem: str(found) for found in (*shipped, *beside)}
+    close = [known[name] for name in difflib.get_close_matches(path.stem, known, n=3)]
+    words = (
+        f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(known.values())}."
+    )
+    return f" {words}"
+
+
+def _find_plugins(given: EasyDict, folder: Path) -> None:
+    """Plugin files that a recipe names lie beside it, or where the command is run."""
+    if not schema.KEYS["plugins"].test(given.get("plugins")):
+        return
+    given.plugins = [_found_plugin(plugin, folder) for plugin in given.plugins]
+
+
+def _found_plugin(plugin: str, folder: Path) -> str:
+    if not plugin.endswith(".py"):
+        return plugin
+    file = Path(plugin).expanduser()
+    places = [folder / file, file]
+    for place in places:
+        if place.is_file():
+            return str(place)
+    looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
+    raise RecipeError(f"plugin file {plugin!r} does not exist: looked for {looked}")
+
+
+def _expand_home(config: EasyDict) -> None:
+    """Let ``~`` be the home folder in every path; a shell sees to that in front of a word only."""
+    for block, keys in ((config, schema.PATHS), (config.on_top, schema.ON_TOP_PATHS)):
+        for key in keys:
+            if isinstance(block[key], str):
+                block[key] = os.path.expanduser(block[key])
+    config.plugins = [os.path.expanduser(plugin) for plugin in config.plugins]
+
+
 def _allowed_keys(config: EasyDict) -> list[str]:
-    """Known keys and blocks; a quality head or margin from outside brings a block of its own name."""
-    named = [config.get("quality_head"), config.get("margin")]
-    extra = [name for name in named if isinstance(name, str) and name not in schema.BLOCKS]
+    """Known keys and blocks; what is registered under a name has a block of this name for its settings."""
+    named = [config.get(key) for key in ("quality_head", "margin", "classifier", "dataset")]
+    extra = [name for name in named if isinstance(name, str) and name not in (*schema.BLOCKS, "auto")]
     return [*schema.KEYS, *schema.BLOCKS, *extra]
 
 
 def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None:
     if key not in allowed:
-        raise RecipeError(f"unknown recipe key {key!r}.{_did_you_mean(key, allowed)}")
+        raise RecipeError(f"unknown recipe key {key!r}.{did_you_mean(key, allowed)}")
     if key in schema.KEYS:
         config[key] = value
         return
@@ -90,8 +132,12 @@ def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None
     known = schema.BLOCKS.get(key)
     for name, inner in value.items():
         if known is not None and name not in known:
-            raise RecipeError(f"unknown recipe key {f'{key}.{name}'!r}.{_did_you_mean(name, known, key)}")
+            raise RecipeError(f"unknown recipe key {f'{key}.{name}'!r}.{did_you_mean(name, known, key)}")
         block[name] = inner
+
+
+def _is_of_block(override: str) -> bool:
+    return "." in override.partition("=")[0]
 
 
 def _apply_override(config: EasyDict, override: str) -> None:
@@ -146,7 +192,7 @@ def _check_value(name: str, value: Any, accepts: schema.Accepts) -> None:
         raise RecipeError(f"recipe key {name!r} accepts {accepts.words}; got {value!r}")
 
 
-def _did_you_mean(name: str, known: Sequence[str] | dict[str, Any], block: str = "") -> str:
+def did_you_mean(name: str, known: Sequence[str] | dict[str, Any], block: str = "") -> str:
     close = difflib.get_close_matches(name, list(known), n=3)
     prefix = f"{block}." if block else ""
     if close:

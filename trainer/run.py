@@ -15,7 +15,7 @@ from eval_tools.plots import plot_erc, plot_quality_sheet
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.export import export_onnx
 from igfiqa_head.ranks import Ranks
-from trainer import build, build_data
+from trainer import build, build_data, build_parts
 from trainer.checkpoint import has_checkpoint
 from trainer.earlier_run import check_output
 from trainer.evaluation import (
@@ -50,6 +50,8 @@ def run(config: EasyDict) -> dict[str, Any]:
         RankLostError: another process is gone.
         TrainingDivergedError, Stopped: see :meth:`trainer.loop.Trainer.fit`.
     """
+    build.load_plugins(config)
+    build_parts.check_parts(config)
     if config.recognizer is not None:
         if world_size() > 1:
             raise ValueError(
@@ -87,7 +89,6 @@ def _train(
     """
     log = RunLog(config.frequent, bars=ranks.rank == 0)
     try:
-        build.load_plugins(config)
         dataset = build_data.build_train_set(config)
         trainer = build.build_trainer(config, dataset, log, device, ranks)
         if ranks.rank == 0:

@@ -70,9 +70,8 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
         TrainingDivergedError: the loss of R is not finite.
     """
     build_on_top.check_quality_head(config)
-    build.load_plugins(config)
     output = Path(config.output)
-    earlier = check_output(output, resume=False, overwrite=config.overwrite, can_resume=False)
+    earlier = check_output(output, resume=config.resume, overwrite=config.overwrite, has_checkpoints=False)
     with logging_to(output / "training.log") as begin_log:
         build_on_top.warn_of_ignored_keys(config)
         given = _open(config, output)

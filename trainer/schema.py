@@ -28,8 +28,9 @@ def _is_number(x: Any) -> bool:
     return _is_integer(x) or (isinstance(x, float) and math.isfinite(x))
 
 
-def integer(low: int) -> Accepts:
-    return Accepts(lambda x: _is_integer(x) and x >= low, f"an integer >= {low}")
+def integer(low: int, high: float = math.inf) -> Accepts:
+    words = f"an integer >= {low}" if high == math.inf else f"an integer in [{low}, {high}]"
+    return Accepts(lambda x: _is_integer(x) and low <= x <= high, words)
 
 
 def number(low: float, high: float = math.inf) -> Accepts:
@@ -127,8 +128,13 @@ BLOCKS = {
     "lr_factor": LR_FACTOR,
 }
 
+PATHS = ("rec", "decoded_cache", "recognizer", "backbone_weights", "output")
+ON_TOP_PATHS = ("cache",)
+
 KEYS = {
-    "rec": text,
+    "rec": Accepts(
+        text.test, 'a folder with train.rec and train.idx, a folder of identities, or "synthetic"', "text"
+    ),
     "dataset": text,
     "num_classes": integer(2).or_none(),
     "num_image": integer(1).or_none(),
@@ -169,14 +175,14 @@ KEYS = {
     "lr_decay": positive(1),
     "warmup_epoch": integer(-1),
     "clip_grad_norm": positive().or_none(),
-    "seed": integer(0),
+    "seed": integer(0, 2**63 - 1),
     "device": text,
     "output": text.or_none(),
     "resume": Accepts(lambda x: isinstance(x, bool) or x == "auto", "True, False or 'auto'"),
     "overwrite": flag,
     "checkpoint_every": integer(1),
     "max_skipped": integer(0),
-    "rank_timeout": positive(),
+    "rank_timeout": positive(1e8),
     "save_all_states": flag,
     "frequent": integer(1),
     "verbose": integer(1),

@@ -17,6 +17,7 @@ from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
 from trainer import schema
+from trainer.parts import room_for
 from trainer.state_dicts import Shapes, SourceError, State, complete, listed, shapes, tensors, unwrapped
 from trainer.torch_files import load_safely
 
@@ -228,11 +229,8 @@ def _recognised(forms: Sequence[State], network: str | None, size: int, path: Pa
 
 
 def _build(network: str, size: int) -> nn.Module:
-    try:
+    with room_for(f"{network} with embeddings of {size}"):
         return get_model(network, num_features=size)
-    except RuntimeError as error:  # what a size beyond the memory gives
-        reason = str(error).splitlines()[0]
-        raise SourceError(f"{network} with embeddings of {size} cannot be built: {reason}") from error
 
 
 def _load(module: nn.Module, state: State, path: Path, name: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from torch import nn
 
 from igfiqa_head.registry import BACKBONES, import_submodules
@@ -35,4 +37,13 @@ def get_model(name: str, *, dropout: float = 0.0, fp16: bool = False, num_featur
     if name.startswith(TIMM_PREFIX):
         name = name.removeprefix(TIMM_PREFIX)
         return TimmBackbone(name, dropout=dropout, fp16=fp16, num_features=num_features)
-    return BACKBONES.get(name)(dropout=dropout, fp16=fp16, num_features=num_features)
+    entry, settings = BACKBONES.get(name), {"dropout": dropout, "fp16": fp16, "num_features": num_features}
+    try:
+        inspect.signature(entry).bind(**settings)
+    except TypeError as error:
+        raise ValueError(
+            f"{BACKBONES.described(name)} must take the arguments {', '.join(settings)}: {error}"
+        ) from error
+    backbone = entry(**settings)
+    BACKBONES.check(name, backbone)
+    return backbone

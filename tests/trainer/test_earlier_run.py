@@ -66,7 +66,7 @@ def test_one_file_of_a_run_is_enough(tmp_path: Path, name: str) -> None:
 def test_a_run_without_a_checkpoint_cannot_be_gone_on_from_and_so_it_says(a_run: Path) -> None:
     (a_run / "checkpoint_gpu_0.pt").unlink()
     for resume in (False, "auto"):
-        with pytest.raises(ValueError, match="no checkpoint to go on from, so start with output=") as caught:
+        with pytest.raises(ValueError, match="nothing of it can be gone on from: start in another") as caught:
             check_output(a_run, resume=resume, overwrite=False)
         assert "resume=True" not in str(caught.value)
 
@@ -205,7 +205,7 @@ def test_on_top_of_a_recogniser_too(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert train.main([*arguments, f"resume={resume}"]) == 1
         line = error_line(capsys)
         assert "holds another run" in line
-        assert "start with output=ANOTHER_FOLDER, or replace that run with overwrite=True" in line
+        assert "nothing of it can be gone on from: start in another folder with output=, or replace" in line
         assert "resume" not in line
     assert train.main([*arguments, "overwrite=True", "recognizer=nothing.onnx"]) == 1
     assert contents(folder) == before

@@ -162,7 +162,7 @@ def test_override(write, override: str, key: str, value: object) -> None:  # typ
         ("ig_fiqa=3", "a block of keys"),
         ("lr", "looks like key=value"),
         ("num_classes=1", "an integer >= 2"),
-        ("rec=None", "'rec' is required"),
+        ("rec=None", "'rec' is required: set it to a folder with train.rec and train.idx, a folder of"),
     ],
 )
 def test_bad_override(write, override: str, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -198,7 +198,57 @@ def test_missing_recipe_names_the_closest() -> None:
         load_recipe(ROOT / "recipes/quickstrat.py")
 
 
-@pytest.mark.parametrize("kind", ["quality_head", "margin"])
+@pytest.mark.parametrize("name", ["quickstart", "quikstart", "recipe/quickstart", "quickstart.py"])
+def test_a_recipe_without_folder_or_suffix_is_looked_for_among_those_shipped(name: str) -> None:
+    with pytest.raises(
+        RecipeError, match=r"does not exist\. Did you mean '.*recipes/quickstart\.py'\?"
+    ) as caught:
+        load_recipe(name)
+    assert "setup.py" not in str(caught.value)
+    with pytest.raises(RecipeError, match=r"Known: .*recipes/quickstart\.py") as caught:
+        load_recipe("qqqqqqq")
+    assert "train.py" not in str(caught.value)
+
+
+class TestPlaces:
+    def test_a_plugin_lies_beside_the_recipe_or_where_the_command_is_run(
+        self, write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:  # type: ignore[no-untyped-def]
+        here = tmp_path / "here"
+        here.mkdir()
+        monkeypatch.chdir(here)
+        path = write("config.plugins = ['plug.py', 'package.module']\n")
+        with pytest.raises(
+            RecipeError, match="plugin file 'plug.py' does not exist: looked for .* and .*"
+        ) as caught:
+            load_recipe(path)
+        assert str(tmp_path / "plug.py") in str(caught.value)
+        assert str(here / "plug.py") in str(caught.value)
+        (here / "plug.py").touch()
+        assert load_recipe(path).plugins == ["plug.py", "package.module"]
+        (tmp_path / "beside").mkdir()
+        beside = tmp_path / "beside" / "recipe.py"
+        beside.write_text(path.read_text())
+        (tmp_path / "beside" / "plug.py").touch()
+        assert load_recipe(beside).plugins == [str(tmp_path / "beside" / "plug.py"), "package.module"]
+        assert load_recipe(beside, ["plugins=plug.py"]).plugins == ["plug.py"]
+
+    def test_a_tilde_is_the_home_folder_in_every_path(
+        self, write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:  # type: ignore[no-untyped-def]
+        monkeypatch.setenv("HOME", str(tmp_path))
+        keys = ["rec", "decoded_cache", "recognizer", "backbone_weights", "output", "on_top.cache"]
+        lines = [f"config.{key} = '~/x'\n" for key in keys if "." not in key]
+        in_file = load_recipe(write("".join(lines) + "config.on_top = edict(cache='~/x')\n"))
+        given = load_recipe(write(), [*(f"{key}=~/x" for key in keys), "plugins=~/x.py"])
+        for config in (in_file, given):
+            assert {config[key] for key in keys if "." not in key} == {str(tmp_path / "x")}
+            assert config.on_top.cache == str(tmp_path / "x")
+        assert given.plugins == [str(tmp_path / "x.py")]
+        assert load_recipe(write(), ["rec=a~b"]).rec == "a~b"
+
+
+@pytest.mark.parametrize("kind", ["quality_head", "margin", "classifier", "dataset"])
 def test_what_comes_from_outside_brings_its_block(write, kind: str) -> None:  # type: ignore[no-untyped-def]
     path = write(f"config.{kind} = 'mine'\nconfig.mine = edict(depth=3)\n")
     assert load_recipe(path, ["mine.depth=4"]).mine == EasyDict(depth=4)

@@ -233,7 +233,7 @@ train.main({command!r})
         result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=120)
         assert result.returncode == -signal.SIGKILL
         assert not (tmp_path / "run" / "quality.onnx").exists()
-        assert start() == 0
+        assert start("resume=auto") == 0
         assert in_cache(tmp_path) == CHUNK
 
     def test_ctrl_c_is_one_line_and_the_run_goes_on(
@@ -258,7 +258,9 @@ train.main({command!r})
             patch.setattr(Features, "__call__", interrupted)
             assert start() == 128 + signal.SIGINT
         assert capsys.readouterr().err.splitlines()[-1] == "stopped by SIGINT"
-        assert start() == 0
+        assert start() == 1
+        assert "go on with it by resume=True" in capsys.readouterr().err
+        assert start("resume=True") == 0
         assert in_cache(tmp_path) == CHUNK
 
 
@@ -290,10 +292,10 @@ class TestSettings:
     def test_keys_of_a_training_mean_nothing(
         self, start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        given = ["scale=32", "resume=True", "ig_fiqa.sub_batch=mirror", "lr_factor.backbone=0.1"]
+        given = ["scale=32", "verbose=7", "ig_fiqa.sub_batch=mirror", "lr_factor.backbone=0.1"]
         assert start(*given, "on_top.held_out=0", "num_epoch=1") == 0
         (warning,) = [line for line in capsys.readouterr().err.splitlines() if "without meaning" in line]
-        assert "scale, resume, ig_fiqa.sub_batch, lr_factor.backbone: without meaning" in warning
+        assert "scale, verbose, ig_fiqa.sub_batch, lr_factor.backbone: without meaning" in warning
 
     def test_a_record_file_and_a_bin_target(self, start: Start, tmp_path: Path) -> None:
         faces = SyntheticFaces(5, 6, seed=3)
