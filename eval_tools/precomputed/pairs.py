@@ -136,7 +136,8 @@ def _usable(
         if pairs.any() and on_bad == "error":
             raise ValueError(
                 f"{table.where(int(np.argmax(pairs)))}: {reason}, as for {np.count_nonzero(pairs)} of "
-                f"{keep.size} pairs; correct them, or leave them out with on_bad='exclude' (--on-bad exclude)"
+                f"{keep.size} pairs; correct them, leave them out with on_bad='exclude' (--on-bad exclude) or "
+                "choose other columns (--quality)"
             )
         excluded = np.count_nonzero(keep & pairs)
         if excluded:

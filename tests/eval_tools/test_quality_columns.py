@@ -80,9 +80,7 @@ def test_the_unnamed_row_numbers_of_pandas_are_not_ranked(tmp_path: Path) -> Non
     path = write(tmp_path / "p.csv", {"": np.arange(COUNT), **BASE})
     pairs = read_scored_pairs(path)
     assert list(pairs.quality) == ["q"]
-    assert pairs.notes == (
-        "Columns that are not ranked: number 1 (has no name); choose columns with --quality.",
-    )
+    assert pairs.notes == ("Columns that are not ranked: column 1 (no name); choose columns with --quality.",)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +166,7 @@ def test_the_command_ranks_what_it_ranked_without_row_numbers(
         )
     assert curves[0] == curves[1] == curves[2]
     assert curves[0]["fixed"]["0.1"].keys() == {"q"}
-    assert "Columns that are not ranked: number 1 (has no name), fold (" in capsys.readouterr().out
+    assert "Columns that are not ranked: column 1 (no name), fold (" in capsys.readouterr().out
 
 
 def test_identities_are_equal_in_any_unicode_form(tmp_path: Path) -> None:
