@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
+from eval_tools.columns import read_npz
 from eval_tools.curve import ErrorRejectionCurve
-from eval_tools.precomputed.files import read_npz
 from eval_tools.scores import FloatArray, IntArray
 from eval_tools.significance import Band, PairedComparison
 from eval_tools.type_hints import fits

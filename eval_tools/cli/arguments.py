@@ -31,7 +31,19 @@ def add_test_sets(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="judge every set a second time with this share of its images degraded",
     )
+    add_images(parser)
     add_on_bad(parser)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images", type=Path, metavar="ROOT", help="folder of the images of a list of pairs, if not its own"
+    )
+    parser.add_argument(
+        "--absolute-paths",
+        action="store_true",
+        help="take images from anywhere on this machine by the absolute paths of a CSV that you trust",
+    )
 
 
 def add_on_bad(parser: argparse.ArgumentParser) -> None:
@@ -164,12 +176,18 @@ def settings(options: argparse.Namespace) -> Settings:
 def test_sets(options: argparse.Namespace) -> dict[str, TestSet]:
     """The sets by name, each followed by its degraded copy if one was asked for."""
     sets: dict[str, TestSet] = {}
-    for name, test_set in named(options.test_sets, lambda p: open_test_set(p, on_bad=options.on_bad)).items():
+    for name, test_set in named(options.test_sets, lambda path: test_set_of(path, options)).items():
         sets[name] = test_set
         if options.degrade is not None:
             copy = degraded(test_set, share=options.degrade, seed=options.seed)
             sets[f"{name} ({100 * options.degrade:g} % degraded)"] = copy
     return sets
+
+
+def test_set_of(path: str, options: argparse.Namespace) -> TestSet:
+    return open_test_set(
+        path, on_bad=options.on_bad, images=options.images, absolute_paths=options.absolute_paths
+    )
 
 
 def recognisers(options: argparse.Namespace) -> dict[str, Recogniser]:

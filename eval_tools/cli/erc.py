@@ -17,7 +17,8 @@ For scores computed elsewhere: no images and no models are needed. A file holds 
 per row: similarity (or distance), is_genuine (1 or 0) and a column for each quality
 method, its pair quality NAME or NAME_a and NAME_b of the two faces. With identity_a and
 identity_b, confidence bands and significance resample people, else pairs. In .npz files
-the columns are arrays.
+the columns are arrays. Columns that look like row numbers, labels or text are not ranked
+and named below the tables; --quality takes the columns it names and no other.
 
   igfiqa-eval erc scores.csv --fmr 1e-3 --protocol fixed crfiqa fixed-all"""
 
@@ -26,6 +27,12 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "erc", run, "Draw error-versus-reject curves of scored pairs.", DETAILS)
     parser.add_argument(
         "pairs", nargs="+", metavar="[NAME=]FILE", help=".csv, .tsv or .npz: a set of pairs each"
+    )
+    parser.add_argument(
+        "--quality",
+        nargs="+",
+        metavar="NAME",
+        help="columns to rank (NAME, or NAME_a and NAME_b); all if not given",
     )
     add_on_bad(parser)
     add_curves(parser)
@@ -36,7 +43,9 @@ def run(options: argparse.Namespace) -> None:
     settings = arguments.settings(options)
     pairs = named(
         options.pairs,
-        lambda path: read_scored_pairs(path, pair_quality=settings.pair_quality, on_bad=settings.on_bad),
+        lambda path: read_scored_pairs(
+            path, quality=options.quality, pair_quality=settings.pair_quality, on_bad=settings.on_bad
+        ),
     )
     prepare_folder(options.output)
     comparison = compare_scored_pairs(pairs, settings, description=description(options, settings))

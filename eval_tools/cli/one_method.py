@@ -9,17 +9,18 @@ from eval_tools.calibration import GenuinePairs, genuine_pairs_at_fmr
 from eval_tools.cli import arguments
 from eval_tools.cli.arguments import (
     add_flip,
+    add_images,
     add_on_bad,
     add_quality,
     add_recogniser,
     add_running,
     split_name,
+    test_set_of,
 )
 from eval_tools.measure import Settings
 from eval_tools.models import open_quality, open_recogniser
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
-from eval_tools.test_sets import open_test_set
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def add_one_method(parser: argparse.ArgumentParser) -> None:
     add_recogniser(parser, nargs=None, required=False)
     add_flip(parser)
     parser.add_argument("--fmr", type=float, default=1e-3, help="FMR at which false non-matches are counted")
+    add_images(parser)
     add_on_bad(parser)
     add_running(parser)
 
@@ -51,7 +53,7 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         name, model = split_name(options.recogniser)
         recognisers[name] = open_recogniser(model, flip=options.flip != "none", threads=options.threads)
     scored = score_set(
-        open_test_set(path, on_bad=options.on_bad),
+        test_set_of(path, options),
         recognisers,
         {method: open_quality(quality, seed=options.seed, threads=options.threads)},
         Settings(fmrs=(options.fmr,), flip=options.flip, on_bad=options.on_bad, seed=options.seed),

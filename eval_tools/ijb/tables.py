@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from eval_tools.names import Names, composed
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 
 OnBad = Literal["error", "exclude"]
@@ -86,7 +87,7 @@ class ImageRows:
     media_ids: IntArray
 
 
-def read_image_rows(points_path: Path, media_path: Path, present: Container[str], bad: BadLines) -> ImageRows:
+def read_image_rows(points_path: Path, media_path: Path, present: Names, bad: BadLines) -> ImageRows:
     """Read ``*_name_5pts_score.txt`` and ``*_face_tid_mid.txt``, which describe the same images line by line.
 
     Args:
@@ -140,7 +141,7 @@ def _shown(text: bytes) -> str:
     return ascii(text[:80].decode("latin-1").rstrip())
 
 
-def _parse_points(path: Path, line: _Line, present: Container[str]) -> tuple[str, list[float]]:
+def _parse_points(path: Path, line: _Line, present: Names) -> tuple[str, list[float]]:
     name, *fields = line[1].split()
     try:
         values, text = [float(field) for field in fields], name.decode()
@@ -152,16 +153,17 @@ def _parse_points(path: Path, line: _Line, present: Container[str]) -> tuple[str
         raise _BadLineError(path, line, "coordinates must be finite and the detector score not negative")
     if text in (".", "..") or any(character in text for character in "/\\:\0"):
         raise _BadLineError(path, line, "the image name must be a plain file name in loose_crop", ascii(text))
-    if text not in present:
+    found = present.find(text)
+    if found is None:
         raise _BadLineError(path, line, "the image is not in loose_crop", ascii(text))
-    return text, values
+    return found, values
 
 
 def _parse_media(path: Path, line: _Line, name: str) -> tuple[int, int]:
     fields = line[1].split()
     if len(fields) != 3 or not all(field.isdigit() and len(field) <= _MAX_DIGITS for field in fields[1:]):
         raise _BadLineError(path, line, "expected 'name template media', the last two in digits")
-    if fields[0].decode("utf-8", "replace") != name:
+    if composed(fields[0].decode("utf-8", "replace")) != composed(name):
         raise _BadLineError(path, line, "the same line of the landmark file names another image", ascii(name))
     return int(fields[1]), int(fields[2])
 

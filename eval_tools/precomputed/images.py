@@ -10,10 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eval_tools.precomputed.files import CsvFile, read_name_scores, read_npz, text_of
+from eval_tools.columns import CsvFile, read_npz, text_of
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
+from eval_tools.precomputed.score_lines import read_name_scores
 
 NAME_COLUMNS = ("name", "source", "image", "path", "file", "filename")
+_OFIQ_STATUS = ".scalar"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class _Precomputed:
     def __init__(self, path: Path, names: Sequence[str] | None, values: NDArray[np.floating]) -> None:
         self.path = path
         self._conflicts: set[str] = set()
+        self._unassessed: set[str] = set()
         if names is not None:
             names, values, self._conflicts = _distinct([_normal(name) for name in names], values)
         self._names, self._values = names, values
@@ -105,6 +108,8 @@ class _Precomputed:
             return f"there is no value for image {name!r}{example}"
         if self._names is not None and self._names[position] in self._conflicts:
             return f"image {self._names[position]!r} occurs twice with different values"
+        if self._names is not None and self._names[position] in self._unassessed:
+            return f"image {name!r} was not assessed (-1, in OFIQ's terms)"
         return f"the value of image {name!r} is {self._fault}"
 
 
@@ -170,9 +175,12 @@ class PrecomputedQuality(_Precomputed):
     """Qualities of images, higher is better, from
 
     * ``.npz``: ``quality`` [N] and ``names`` [N], without which they are in the order of the images;
-    * ``.csv`` or ``.tsv``: a header with ``name`` and ``quality``;
+    * ``.csv`` or ``.tsv``: a header with ``name`` and ``quality``, see :mod:`eval_tools.columns`;
+    * the ``.csv`` of OFIQ, whose names are in the column ``Filename``, where -1 says "not assessed";
     * ``.txt``: lines "name score", as CR-FIQA's scripts write them.
     """
+
+    _fault = "missing, NaN or infinite"
 
     def __init__(self, path: str | Path, column: str = "quality") -> None:
         """Read the file.
@@ -192,26 +200,43 @@ class PrecomputedQuality(_Precomputed):
                 raise ValueError(
                     f"{path}: {column} must be numbers [N], got {quality.dtype} {list(quality.shape)}"
                 )
-            names = _names(path, arrays, len(quality))
-        else:
-            names, quality = _names_and_scores(path, column)
-        super().__init__(path, names, quality.astype(np.float64))
+            super().__init__(path, _names(path, arrays, len(quality)), quality.astype(np.float64))
+            return
+        names, quality, unassessed = _names_and_scores(path, column)
+        super().__init__(path, names, np.where(unassessed, np.nan, quality))
+        self._unassessed = {_normal(names[row]) for row in np.flatnonzero(unassessed)}
 
 
-def _names_and_scores(path: Path, column: str) -> tuple[list[str], NDArray[np.float64]]:
+def _names_and_scores(path: Path, column: str) -> tuple[list[str], NDArray[np.float64], NDArray[np.bool_]]:
+    """Names, scores, and which of them the method did not assess, [M] each."""
     if path.suffix.lower() == ".txt":
         if column != "quality":
             raise ValueError(f"{path} holds lines 'name score' and no column {column!r}")
-        return read_name_scores(path)
+        names, scores = read_name_scores(path)
+        return names, scores, np.zeros(len(names), np.bool_)
     file = CsvFile(path)
-    name = next((name for name in NAME_COLUMNS if name in file.header), None)
+    columns = {header.lower(): header for header in reversed(file.header)}
+    name = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
     if name is None or column not in file.header or name == column:
         raise ValueError(
             f"{path} has the columns {', '.join(file.header)}; expected name and {column}, or give another "
             f"column as in {path.name}:COLUMN"
         )
-    table = file.read({name: "text", column: "number"})
-    return table.columns[name], table.columns[column]
+    status = _ofiq_status(file.header, name, column)
+    table = file.read({name: "text", column: "number", **({status: "number"} if status else {})})
+    unassessed = table.columns[status] == -1 if status else np.zeros(len(table.columns[name]), np.bool_)
+    return table.columns[name], table.columns[column], unassessed
+
+
+def _ofiq_status(header: Sequence[str], name: str, column: str) -> str | None:
+    """The column with -1 for what OFIQ did not assess; the raw measure beside it is then 0.
+
+    Other methods may mean -1, so OFIQ's files are known by two signs: a column ``X.scalar``, and ``X`` beside
+    it or the names in ``Filename``.
+    """
+    measure = column.removesuffix(_OFIQ_STATUS)
+    is_ofiq = measure in header or name.lower() == "filename"
+    return measure + _OFIQ_STATUS if is_ofiq and measure + _OFIQ_STATUS in header else None
 
 
 def _required(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:

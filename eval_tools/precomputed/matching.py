@@ -9,6 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from eval_tools.names import composed
+
 MISSING, AMBIGUOUS = -1, -2
 
 
@@ -18,7 +20,7 @@ class Match:
 
     Attributes:
         positions: int64 [N] among the given names, ``MISSING`` or ``AMBIGUOUS``.
-        how: the rule by which names were compared, None if they were equal.
+        how: the rule by which names were compared, None if they were equal (in whatever Unicode form).
     """
 
     positions: NDArray[np.int64]
@@ -30,7 +32,8 @@ def match_names(wanted: Sequence[str], given: Sequence[str]) -> Match:
 
     The rules, from strict to lax: equal names; equal last parts of the paths, as many as possible; the same
     without the suffix. Where a rule does not tell two names of one side apart, they are ambiguous. If no rule
-    finds all, the first of those that find the most is taken.
+    finds all, the first of those that find the most is taken. What a rule does not find, it finds in another
+    Unicode form (see :mod:`eval_tools.names`), if one name alone has it.
 
     Images that are known by their positions 0 .. N - 1 alone, as those of a ``.bin`` file, are found by
     number, whatever its zeros, folder and suffix: CR-FIQA calls them 00000.jpg, 00001.jpg ... in file order.
@@ -44,7 +47,7 @@ def match_names(wanted: Sequence[str], given: Sequence[str]) -> Match:
     best: Match | None = None
     most = -1
     for how, key in _rules(wanted, given):
-        positions = _positions([key(name) for name in wanted], [key(name) for name in given])
+        positions = _in_any_form([key(name) for name in wanted], [key(name) for name in given])
         found = int(np.count_nonzero(positions >= 0))
         if found > most:
             best, most = Match(positions, how), found
@@ -94,6 +97,15 @@ def _tail(name: str, length: int, bare: bool) -> str:
 def _number(name: str) -> str:
     stem = _tail(name, 1, bare=True)
     return (stem.lstrip("0") or "0") if stem.isdecimal() else name
+
+
+def _in_any_form(wanted: Sequence[str], given: Sequence[str]) -> NDArray[np.int64]:
+    """Positions of the names as they are, and of the others in composed form."""
+    positions = _positions(wanted, given)
+    if (positions >= 0).all() or all(map(str.isascii, wanted)):
+        return positions
+    composed_ones = _positions(list(map(composed, wanted)), list(map(composed, given)))
+    return np.where(positions == MISSING, composed_ones, positions)
 
 
 def _positions(wanted: Sequence[str], given: Sequence[str]) -> NDArray[np.int64]:

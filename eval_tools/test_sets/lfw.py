@@ -15,9 +15,17 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from eval_tools.names import Folders, Names
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
 from eval_tools.test_sets.images import SUFFIXES, image_names, is_inside
-from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, listed_set, read_text
+from eval_tools.test_sets.pair_list import (
+    ListedPair,
+    PathLike,
+    first_lines,
+    image_root,
+    listed_set,
+    read_text,
+)
 from eval_tools.test_sets.verification_set import VerificationSet
 
 _HEADER = re.compile(r"\s*([0-9]{1,9})(?:\s+([0-9]{1,9}))?\s*")
@@ -46,13 +54,15 @@ def read_lfw_set(
     _check_counts(pairs_path, listed, (folds or 1) * per_fold)
     _check_folds(pairs_path, listed, folds or 1, per_fold)
     pairs = [pair for pair in listed if pair is not None]
-    root = os.fspath(images) if images is not None else _find_images(Path(pairs_path), pairs)
-    return listed_set(pairs_path, root, pairs, partial(_locate, root, cache(_stems)), exclusions, folds)
+    folders = Folders()
+    root = image_root(images) or _find_images(Path(pairs_path), pairs, folders)
+    locate = partial(_locate, root, cache(partial(_files, root, folders)))
+    return listed_set(pairs_path, root, pairs, locate, exclusions, folds)
 
 
 def is_pairs_file(path: PathLike) -> bool:
     """Whether a file starts as a pairs file does."""
-    lines = [*first_lines(path, 2), "", ""]
+    lines = [*first_lines(path), "", ""]
     return bool(_HEADER.fullmatch(lines[0])) and len(_fields(lines[1])) in (3, 4)
 
 
@@ -135,34 +145,42 @@ def _counts(listed: Sequence[ListedPair | None]) -> tuple[int, int]:
     return sum(kinds), len(kinds) - sum(kinds)
 
 
-def _find_images(pairs_path: Path, pairs: Sequence[ListedPair]) -> str:
+def _find_images(pairs_path: Path, pairs: Sequence[ListedPair], folders: Folders) -> str:
     """The folder of images: that of the pairs file, or one in it."""
     folder = pairs_path.parent
     names = [name for pair in pairs[:100] for name in pair.identities or ()]
     candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [path for path in candidates if any(os.path.isdir(path / name) for name in names)]
+    found = [path for path in candidates if any(_is_folder(path, folders, name) for name in names)]
     if len(found) != 1:
         received = f"found {', '.join(map(str, found))}" if found else f"found none in {folder}"
         raise ValueError(
             f"{pairs_path} needs one folder of images NAME/NAME_0001.jpg beside it, {received}: keep one "
-            "there (or, in Python, pass it to read_lfw_set as images)"
+            "there, or name it with --images ROOT (or, in Python, pass it to read_lfw_set as images)"
         )
     return str(found[0])
 
 
-def _stems(root: str, name: str) -> dict[str, str]:
-    """File name of each image of an identity by its stem."""
-    folder = os.path.join(root, name)
+def _is_folder(place: Path, folders: Folders, name: str) -> bool:
+    found = folders.find(str(place), name)
+    return found is not None and os.path.isdir(place / found)
+
+
+def _files(root: str, folders: Folders, name: str) -> tuple[Names, dict[str, str]]:
+    """Stems of an identity's images, and the file of each, relative to ``root``."""
+    found = folders.find(root, name)
+    folder = os.path.join(root, found or name)
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     if not is_inside(folder, root):
         raise ValueError(f"{folder} is a link that leads out of {root}: copy the folder instead")
-    return {os.path.splitext(file)[0]: file for file in image_names(folder, root)}
+    files = {os.path.splitext(file)[0]: f"{found}/{file}" for file in image_names(folder, root)}
+    return Names(files), files
 
 
-def _locate(root: str, stems: Callable[[str, str], dict[str, str]], image: str) -> str:
+def _locate(root: str, files_of: Callable[[str], tuple[Names, dict[str, str]]], image: str) -> str:
     name, _, stem = image.partition("/")
-    file = stems(root, name).get(stem)
-    if file is None:
+    stems, files = files_of(name)
+    found = stems.find(stem)
+    if found is None:
         raise ValueError(f"there is no image {os.path.join(root, image)} ({', '.join(SUFFIXES)})")
-    return f"{name}/{file}"
+    return files[found]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from eval_tools.test_sets.csv_pairs import is_pair_csv, read_csv_set
 from eval_tools.test_sets.exclusions import OnBad, check_on_bad
@@ -19,16 +23,25 @@ LAYOUTS = """
 - insightface's verification set, a .bin file
 - LFW, XQLFW and the like: a pairs file ('10 300', then 'NAME i j' and 'NAME_A i NAME_B j') beside a folder
   of NAME/NAME_0001.jpg; name the pairs file or the folder that it lies in
-- a CSV file with the columns image_a,image_b,is_genuine and, if known, identity_a,identity_b
+- a CSV file with the columns image_a,image_b,is_genuine and, if known, identity_a,identity_b; its images lie
+  in its folder or in that named by --images
 - RecordIO: a .rec file and its .idx; all pairs
 - a folder with one sub-folder of images for each identity; all pairs
 - IJB-B or IJB-C: the folder with loose_crop and meta"""
+Reader: TypeAlias = Callable[[Path], TestSet]
+
 _PICKLE_PROTOCOL = b"\x80"
 _IJB_FILES = ("meta/*_face_tid_mid.txt", "IJB[BC]/meta/*_face_tid_mid.txt")
 
 
 def open_test_set(
-    path: PathLike, *, on_bad: OnBad = "error", max_pairs: int = MAX_PAIRS, seed: int = 0
+    path: PathLike,
+    *,
+    on_bad: OnBad = "error",
+    max_pairs: int = MAX_PAIRS,
+    seed: int = 0,
+    images: PathLike | None = None,
+    absolute_paths: bool = False,
 ) -> TestSet:
     """Open a test set: a file, or a folder with one file that lists pairs, with records or with images.
 
@@ -39,37 +52,51 @@ def open_test_set(
         on_bad: "error" stops with the first bad line, missing image or repeated pair; "exclude" leaves them
             out and counts them in the set's notes.
         max_pairs, seed: where all pairs are compared and there are more, a sample of the impostor pairs is.
+        images: folder of the images of a list of pairs (CSV, LFW), None for that of the list. Other sets
+            hold their images, and say so in their notes.
+        absolute_paths: see :func:`~eval_tools.test_sets.csv_pairs.read_csv_set`.
 
     Raises:
         ValueError: no test set is found, or several are, or it is damaged.
     """
     check_on_bad(on_bad)
-    place = Path(path)
+    readers: dict[str, Reader] = {
+        "bin": partial(read_bin_set, on_bad=on_bad),
+        "csv": partial(read_csv_set, on_bad=on_bad, images=images, absolute_paths=absolute_paths),
+        "pairs": partial(read_lfw_set, images=images, on_bad=on_bad),
+        "rec": partial(read_record_set, max_pairs=max_pairs, seed=seed),
+        "folder": partial(read_folder_set, on_bad=on_bad, max_pairs=max_pairs, seed=seed),
+        "ijb": partial(_read_ijb, on_bad=on_bad),
+    }
+    place, kind = _find(Path(path))
+    test_set = readers[kind](place)
+    if images is None or kind in ("csv", "pairs"):
+        return test_set
+    note = "This set holds its images: --images is for lists of pairs."
+    return dataclasses.replace(test_set, notes=(*test_set.notes, note))  # type: ignore[type-var]
+
+
+def _find(place: Path) -> tuple[Path, str]:
+    """Where the test set is, and its kind."""
     if not place.is_dir():
-        return _open_file(place, on_bad, max_pairs, seed)
+        return place, _kind_of_file(place)
     if any(any(place.glob(pattern)) for pattern in _IJB_FILES):
-        return _read_ijb(place, on_bad)
+        return place, "ijb"
     files = _test_set_files(place)
     if len(files) == 1:
-        return _open_file(files[0], on_bad, max_pairs, seed)
+        return files[0], _kind_of_file(files[0])
     if files or not _has_identities(place):
         raise ValueError(_not_one(place, files))
-    return read_folder_set(place, on_bad=on_bad, max_pairs=max_pairs, seed=seed)
+    return place, "folder"
 
 
-def _open_file(path: Path, on_bad: OnBad, max_pairs: int, seed: int) -> TestSet:
+def _kind_of_file(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"there is no file or folder {path}")
     kind = _kind(path)
-    if kind == "bin":
-        return read_bin_set(path, on_bad=on_bad)
-    if kind == "csv":
-        return read_csv_set(path, on_bad=on_bad)
-    if kind == "pairs":
-        return read_lfw_set(path, on_bad=on_bad)
-    if kind == "rec":
-        return read_record_set(path, max_pairs=max_pairs, seed=seed)
-    raise ValueError(f"{path} is no test set; expected one of{LAYOUTS}")
+    if kind is None:
+        raise ValueError(f"{path} is no test set; expected one of{LAYOUTS}")
+    return kind
 
 
 def _read_ijb(root: Path, on_bad: OnBad) -> TestSet:

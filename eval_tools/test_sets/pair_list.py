@@ -46,11 +46,22 @@ def read_text(path: PathLike) -> str:
     return text
 
 
-def first_lines(path: PathLike, count: int) -> list[str]:
+def first_lines(path: PathLike) -> list[str]:
     """The first lines of a file of any content, for a look at what it is."""
     with open(path, "rb") as file:
         start = file.read(4096)
-    return start.decode("utf-8-sig", errors="replace").splitlines()[:count]
+    return start.decode("utf-8-sig", errors="replace").splitlines()
+
+
+def image_root(images: PathLike | None) -> str | None:
+    """The folder in which a list's images were said to be.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    if images is not None and not os.path.isdir(images):
+        raise ValueError(f"there is no folder {images} of images (--images ROOT)")
+    return None if images is None else os.path.abspath(images)
 
 
 def listed_set(

@@ -200,18 +200,20 @@ def test_cells_may_hold_separators_and_line_breaks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "starts with '', expected a header"),
+        ("", "q.csv is empty, expected a header"),
         ("name,quality\n", "has no row below its header"),
-        ("quality\n1\n", "expected a header of distinct column names"),
+        ("quality\n1\n", "has the columns quality; expected name and quality"),
         ("name,quality,quality\na,1,1\n", "expected a header of distinct"),
         ("a.jpg,0.5\nb.jpg,0.7\n", "has the columns a.jpg, 0.5; expected name and quality"),
         ("name,score\na,1\n", "columns name, score; expected name and quality, or give another"),
-        ("name,quality\na,1\nb\n", "q.csv, line 3 has 1 columns, the header 2"),
+        ("name,quality,other\na,1,2\nb,1\n", "q.csv, line 3 has 2 columns, the header 3"),
+        ("name,quality\na;1\n", "q.csv, line 2 has 1 columns, the header 2"),
+        ("name,quality\na,1\0\n", "q.csv, line 2 has zero bytes"),
         ("name,quality\na,1,2\n", "line 2 has 3 columns"),
         ("name;quality\na;0,5\n", "line 2: quality is '0,5', expected a number with a decimal point"),
         ('name,quality\n"a,1\n', "line 2"),
         ("name,quality\na,good\n", "quality is 'good'"),
-        ("name,quality\n" + "a" * 200000 + ",1\n", "line 2: field larger"),
+        ("name,quality\n" + "a" * 200000 + ",1\n", "line 2: damaged CSV: field larger"),
     ],
 )
 def test_bad_tables_are_one_error(tmp_path: Path, text: str, message: str) -> None:
@@ -238,6 +240,51 @@ def test_an_unknown_column_of_a_txt_file(tmp_path: Path) -> None:
         PrecomputedQuality(write(tmp_path / "q.txt", "a 1\n"), "sdd")
 
 
+# --- OFIQ
+
+OFIQ = """Filename;Q;Sharp;Q.scalar;Sharp.scalar;
+/d/p0/0.jpg;17.5;44;53;100
+/d/p0/1.jpg;18.5;45;55;99
+/d/p1/0.jpg;{}
+"""
+OFIQ_NAMES = ["p0/0.jpg", "p0/1.jpg", "p1/0.jpg"]
+
+
+@pytest.mark.parametrize(("column", "values"), [("Q.scalar", [53, 55, 72]), ("Sharp", [44, 45, 46])])
+def test_the_table_of_ofiq(tmp_path: Path, column: str, values: list[float]) -> None:
+    path = write(tmp_path / "ofiq.csv", OFIQ.format("24;46;72;98"))
+    assert quality_of(path, OFIQ_NAMES, column) == values
+
+
+@pytest.mark.parametrize("column", ["Q.scalar", "Sharp.scalar", "Sharp"])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_minus_one_of_ofiq_is_no_value(tmp_path: Path, column: str, renamed: bool) -> None:
+    """The raw measures beside it are 0."""
+    text = OFIQ.format("0;0;-1;-1")
+    path = write(tmp_path / "ofiq.csv", text.replace("Filename", "name") if renamed else text)
+    with pytest.raises(ValueError, match=r"image 'p1/0.jpg' was not assessed \(-1, .*--on-bad exclude"):
+        quality_of(path, OFIQ_NAMES, column)
+    found = PrecomputedQuality(path, column).lookup(OFIQ_NAMES, "exclude")
+    assert found.bad == {2: "image 'p1/0.jpg' was not assessed (-1, in OFIQ's terms)"}
+    assert np.isnan(found.values).tolist() == [False, False, True]
+
+
+def test_minus_one_of_other_methods_is_a_value(tmp_path: Path) -> None:
+    path = write(tmp_path / "q.csv", "name,quality,log.scalar\na,-1,-1\nb,2,3\n")
+    assert quality_of(path, ["a", "b"]) == [-1, 2]
+    assert quality_of(path, ["a", "b"], "log.scalar") == [-1, 3]
+    path = write(tmp_path / "q.csv", "Filename;quality\na;-1\nb;2\n")
+    assert quality_of(path, ["a", "b"]) == [-1, 2]
+
+
+@pytest.mark.parametrize("row", [";", ";;;;", "", ";;;;;"])
+def test_an_image_that_ofiq_could_not_read_has_no_value(tmp_path: Path, row: str) -> None:
+    path = write(tmp_path / "ofiq.csv", OFIQ.replace("1/0.jpg;{}", "1/0.jpg" + row))
+    with pytest.raises(ValueError, match=r"the value of image 'p1/0.jpg' is missing"):
+        quality_of(path, OFIQ_NAMES, "Q.scalar")
+    assert list(PrecomputedQuality(path, "Q.scalar").lookup(OFIQ_NAMES, "exclude").bad) == [2]
+
+
 # --- what is missing or contradictory
 
 
@@ -256,7 +303,7 @@ def test_unusable_values_are_one_error_or_excluded(tmp_path: Path) -> None:
     path = write(tmp_path / "q.csv", "\n".join(["name,quality", *rows]))
     names = ["ok", "nan", "empty", "inf", "twice", "same", "missing"]
     with pytest.raises(
-        ValueError, match=r"q.csv: the value of image 'nan' is NaN .*; 5 of 7 images have"
+        ValueError, match=r"q.csv: the value of image 'nan' is missing, NaN .*; 5 of 7 images have"
     ) as error:
         PrecomputedQuality(path).lookup(names)
     assert "on_bad='exclude'" in str(error.value)
@@ -519,7 +566,7 @@ def test_pairs_of_arrays_are_checked_like_those_of_tables(tmp_path: Path, kind: 
 
 
 def test_a_pair_is_no_repetition_of_one_that_is_left_out(tmp_path: Path) -> None:
-    lines = ["a,b,nan,1,1", "b,a,0.5,1,1", "a,c,0.1,0,1"]
+    lines = ["a,b,nan,1,1", "b,a,0.5,1,2", "a,c,0.1,0,1"]
     path = write(tmp_path / "p.csv", "\n".join(["name_a,name_b,similarity,is_genuine,q", *lines]))
     assert read_scored_pairs(path, on_bad="exclude").similarity.tolist() == [0.5, 0.1]
 
@@ -543,7 +590,6 @@ def test_pairs_that_cannot_be_used_at_all(tmp_path: Path, text: str, message: st
     ("name", "values", "message"),
     [
         ("norm", np.ones(3), r"norm must be numbers \[4\] like similarity, got float64 \[3\]"),
-        ("norm", np.array(list("abcd")), "norm must be numbers"),
         ("is_genuine", np.array([0, 1, 2, 1]), "booleans or 0 and 1"),
         ("identity_a", np.ones(4), "identity_a must be labels"),
         ("identity_a", np.array(["a", None, "b", "c"]), "plain arrays"),

@@ -153,12 +153,11 @@ def test_contradicting_identities(tmp_path: Path, line: str, kind: str, detail: 
         (b"image_a|image_b|is_genuine\n", "line 1: expected the columns .* got 'image_a|image_b"),
         (b"image_a;image_b;is_genuine\na.png,b.png,1\n", "line 2: expected 3 columns, got 1|non-empty array"),
         (b"image_a,image_b,is_genuine,identity_a\n", "line 1: expected the columns"),
-        (b"image_a,image_b,is_genuine,fold\n", "line 1: expected the columns"),
-        (b"image_a,image_b,is_genuine,image_a\n", "line 1: expected the columns"),
+        (b"image_a,image_b,is_genuine,image_a\n", "line 1: 'image_a' is there twice"),
         (b"a.png,b.png,1\n", "line 1: expected the columns .* got 'a.png,b.png,1'"),
         (b'image_a,image_b,is_genuine\n"a.png,b.png,1\n', "line 2: damaged CSV: unexpected end of data"),
         (b"image_a,image_b,is_genuine\n" + b"x" * 200_000, "line 2: damaged CSV: field larger"),
-        (b"image_a,image_b,is_genuine\na.png,\xff,1\n", "byte 33 is not UTF-8 text"),
+        (b"image_a,image_b,is_genuine\na.png,\xff,1\n", "is not UTF-8 text"),
         (b"image_a,image_b,is_genuine\na.png,b\0.png,1\n", "zero bytes"),
     ],
 )
@@ -201,3 +200,64 @@ def test_any_text_is_read_or_refused(folder: Path, lines: list[str], data: bytes
         else:
             assert 0 < test_set.is_genuine.sum() < len(test_set.pairs)
             assert test_set.images[0].shape == (8, 8, 3)
+
+
+class TestImagesElsewhere:
+    """Lists whose images lie outside of their folder."""
+
+    @pytest.fixture
+    def listed(self, tmp_path: Path) -> Path:
+        """A list in one folder, its images in another."""
+        path = write(tmp_path / "faces", LINES)
+        (tmp_path / "lists").mkdir()
+        return path.rename(tmp_path / "lists" / "pairs.csv")
+
+    def test_names_are_resolved_against_the_folder_that_is_named(self, tmp_path: Path, listed: Path) -> None:
+        with pytest.raises(ValueError, match="there is no image"):
+            read_csv_set(listed)
+        for read in (read_csv_set, open_test_set):
+            test_set = read(listed, images=tmp_path / "faces")
+            assert list(test_set.names) == ["a.png", "b.png", "sub/c.png"]
+            np.testing.assert_array_equal(test_set.images[2], face(2))
+        with pytest.raises(ValueError, match=r"there is no folder .*nowhere of images \(--images ROOT\)"):
+            read_csv_set(listed, images=tmp_path / "nowhere")
+
+    @pytest.mark.parametrize("name", OUTSIDE)
+    @pytest.mark.parametrize("absolute_paths", [False, True])
+    def test_names_do_not_leave_that_folder(
+        self, tmp_path: Path, listed: Path, name: str, absolute_paths: bool
+    ) -> None:
+        write_face(tmp_path / "x.png")
+        listed.write_text(f"{HEADER}\na.png,b.png,1\na.png,{name},0\n")
+        if absolute_paths and name.startswith(("/", "\\")):
+            return
+        with pytest.raises(ValueError, match="line 3: image .* is refused: expected a path within"):
+            read_csv_set(listed, images=tmp_path / "faces", absolute_paths=absolute_paths)
+
+    def test_links_do_not_lead_out_of_that_folder(self, tmp_path: Path, listed: Path) -> None:
+        (tmp_path / "faces" / "b.png").rename(tmp_path / "secret.png")
+        (tmp_path / "faces" / "b.png").symlink_to(tmp_path / "secret.png")
+        with pytest.raises(ValueError, match=r"line 2: .*b\.png is a link that leads out of .*faces"):
+            read_csv_set(listed, images=tmp_path / "faces")
+
+    def test_absolute_paths_are_taken_if_the_list_is_trusted(self, tmp_path: Path, listed: Path) -> None:
+        faces = tmp_path / "faces"
+        listed.write_text(f"{HEADER}\n{faces}/a.png,{faces}/b.png,1\n{faces}/a.png,{faces}/sub/c.png,0\n")
+        with pytest.raises(ValueError, match=r"line 2: image .* is refused.*--images ROOT.*--absolute-paths"):
+            read_csv_set(listed)
+        test_set = read_csv_set(listed, absolute_paths=True)
+        assert list(test_set.names) == [f"{faces}/{name}" for name in ("a.png", "b.png", "sub/c.png")]
+        np.testing.assert_array_equal(test_set.images[1], face(1))
+
+    def test_a_set_that_holds_its_images_says_that_none_were_looked_for(self, tmp_path: Path) -> None:
+        for name in ("Ann/1.png", "Ann/2.png", "Bob/1.png"):
+            write_face(tmp_path / "people" / name)
+        test_set = open_test_set(tmp_path / "people", images=tmp_path)
+        assert test_set.notes == ("This set holds its images: --images is for lists of pairs.",)
+
+
+def test_other_columns_are_named(tmp_path: Path) -> None:
+    lines = ["0,a.png,b.png,1,3", "1,a.png,sub/c.png,0,4"]
+    test_set = read_csv_set(write(tmp_path, lines, f",{HEADER},fold"))
+    assert test_set.is_genuine.tolist() == [True, False]
+    assert test_set.notes == ("Columns that are not used: one without a name, fold.",)

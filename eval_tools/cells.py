@@ -1,0 +1,67 @@
+"""From the text of a cell to a number or a flag, by one rule wherever such cells are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["number", "flag", "text"]
+
+_FLAGS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+
+
+def convert(cells: Sequence[str], kind: Kind, name: str, first: int, where: Callable[[int], str]) -> Any:
+    """Cells of one column, from row ``first`` on, as an array or, for text, a list.
+
+    Raises:
+        ValueError: a cell that is not of this kind; ``where(row)`` says where it stands.
+    """
+    if kind == "text":
+        return [cell.strip() for cell in cells]
+    parse, dtype = _PARSERS[kind]
+    try:
+        return np.fromiter(map(parse, cells), dtype, len(cells))
+    except ValueError:  # rare: cell by cell, with an eye for the empty and the wrong ones
+        return np.array(
+            [_cell(cell, kind, name, first + row, where) for row, cell in enumerate(cells)], dtype
+        )
+
+
+def flag(cell: str) -> bool:
+    """The flag that a cell holds.
+
+    Raises:
+        ValueError: another text.
+    """
+    try:
+        return _FLAGS[cell.strip().lower()]
+    except KeyError:
+        raise ValueError(f"must be 0, 1, true or false, got {cell[:80]!r}") from None
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number; Python's own 1_000 is more likely a label."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str]) -> float | bool:
+    if kind == "number" and not cell.strip():
+        return math.nan
+    try:
+        return _PARSERS[kind][0](cell)
+    except ValueError:
+        wanted = "1 or 0" if kind == "flag" else "a number with a decimal point"
+        raise ValueError(f"{where(row)}: {name} is {cell[:80]!r}, expected {wanted}") from None
+
+
+_PARSERS: dict[Kind, tuple[Callable[[str], Any], type]] = {
+    "number": (float, np.float64),
+    "flag": (flag, np.bool_),
+}
