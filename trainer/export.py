@@ -170,7 +170,8 @@ def _check_head(kind: str, source: Source) -> None:
 def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     """Faces to compare on, RGB uint8 [N, 112, 112, 3] in random order; more of them for smaller copies."""
     from igfiqa_head.compression import MIN_CALIBRATION, MIN_COMPARED
-    from trainer.crops import draw_crops, open_crops, rendered_crops
+    from igfiqa_head.io.aligned_faces import open_faces
+    from trainer.crops import draw_crops, rendered_crops
 
     compressed = options.fp16 or options.int8
     count = MIN_CALIBRATION + _COMPARED_CROPS if compressed else _GATE_CROPS
@@ -180,7 +181,7 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     if where is None:
         print(f"comparing on {count} rendered faces; --images PATH takes real ones")
         return rendered_crops(count)
-    crops = draw_crops(open_crops(where), count)
+    crops = draw_crops(open_faces(where), count)
     least = MIN_CALIBRATION + MIN_COMPARED if compressed else _BATCH_CROPS
     if len(crops) < least:
         copies = " with --fp16 or --int8" if compressed else ""

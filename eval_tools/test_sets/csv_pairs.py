@@ -12,9 +12,9 @@ from pathlib import PureWindowsPath
 
 from eval_tools.precomputed.files import find_delimiter
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
-from eval_tools.test_sets.images import is_inside
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, listed_set, read_text
 from eval_tools.test_sets.verification_set import VerificationSet
+from igfiqa_head.io.image_files import is_inside
 
 _REQUIRED = ("image_a", "image_b", "is_genuine")
 _OPTIONAL = ("identity_a", "identity_b")

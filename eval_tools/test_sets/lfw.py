@@ -16,9 +16,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
-from eval_tools.test_sets.images import SUFFIXES, image_names, is_inside
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, listed_set, read_text
 from eval_tools.test_sets.verification_set import VerificationSet
+from igfiqa_head.io.image_files import IMAGE_SUFFIXES, FolderFiles, folder_files, is_inside
 
 _HEADER = re.compile(r"\s*([0-9]{1,9})(?:\s+([0-9]{1,9}))?\s*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -47,7 +47,7 @@ def read_lfw_set(
     _check_folds(pairs_path, listed, folds or 1, per_fold)
     pairs = [pair for pair in listed if pair is not None]
     root = os.fspath(images) if images is not None else _find_images(Path(pairs_path), pairs)
-    return listed_set(pairs_path, root, pairs, partial(_locate, root, cache(_stems)), exclusions, folds)
+    return listed_set(pairs_path, root, pairs, partial(_locate, root, cache(_files)), exclusions, folds)
 
 
 def is_pairs_file(path: PathLike) -> bool:
@@ -150,19 +150,23 @@ def _find_images(pairs_path: Path, pairs: Sequence[ListedPair]) -> str:
     return str(found[0])
 
 
-def _stems(root: str, name: str) -> dict[str, str]:
-    """File name of each image of an identity by its stem."""
+def _files(root: str, name: str) -> FolderFiles:
+    """What lies in the folder of an identity."""
     folder = os.path.join(root, name)
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     if not is_inside(folder, root):
         raise ValueError(f"{folder} is a link that leads out of {root}: copy the folder instead")
-    return {os.path.splitext(file)[0]: file for file in image_names(folder, root)}
+    return folder_files(folder, root)
 
 
-def _locate(root: str, stems: Callable[[str, str], dict[str, str]], image: str) -> str:
+def _locate(root: str, files: Callable[[str, str], FolderFiles], image: str) -> str:
     name, _, stem = image.partition("/")
-    file = stems(root, name).get(stem)
-    if file is None:
-        raise ValueError(f"there is no image {os.path.join(root, image)} ({', '.join(SUFFIXES)})")
-    return f"{name}/{file}"
+    found = files(root, name)
+    fitting = [file for file in found.images if os.path.splitext(file)[0] == stem]
+    if len(fitting) != 1:
+        unread = [why for file, why in found.unread.items() if os.path.splitext(file)[0] == stem]
+        what = f"are several images ({', '.join(fitting)})" if fitting else "is no image"
+        reason = unread[0] if unread and not fitting else ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"there {what} {os.path.join(root, image)} ({reason})")
+    return f"{name}/{fitting[0]}"
