@@ -12,7 +12,7 @@ import plugins.datasets  # noqa: F401  importing a folder registers what is in i
 from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
 from igfiqa_head.registry import DATASETS
 from trainer.decoded_cache import open_decoded
-from trainer.log import LOGGER
+from trainer.log import LOGGER, warnings_as_log_lines
 
 SYNTHETIC = "synthetic"
 _MAX_PRELOADED = 28_000  # rendered faces, about 1 GiB
@@ -26,7 +26,10 @@ def build_train_set(config: EasyDict) -> Any:
     """
     name = _data_set_name(config)
     arguments = _synthetic_counts(config) if name == SYNTHETIC else {"root": config.rec}
-    dataset = DATASETS.get(name)(**arguments)
+    with warnings_as_log_lines():
+        dataset = DATASETS.get(name)(**arguments)
+    for note in getattr(dataset, "notes", ()):
+        LOGGER.warning("%s: %s", config.rec, note)
     if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
         dataset.preload()  # rendering a face again in every epoch would cost more than training on it
     largest = int(dataset.labels.max())

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from igfiqa_head.command_line import show_any_name
 from igfiqa_head.kinds import OUTPUTS
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error or a copy that was refused, 130 if interrupted."""
+    show_any_name()
     options = parse_arguments(arguments)
     try:
         return export(options)

@@ -168,7 +168,8 @@ class RunLog:
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Within the block, log lines go to the screen and to the end of the file ``path``."""
-    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    screen = logging.StreamHandler()
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     LOGGER.setLevel(logging.INFO)

@@ -18,7 +18,7 @@ from igfiqa_head.cli.showing import problems, summary
 from igfiqa_head.command_line import Commands, command
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.figure_files import SUFFIXES
-from igfiqa_head.io.image_files import OTHERS, some_of
+from igfiqa_head.io.image_files import OTHERS, counted
 from igfiqa_head.io.images import MAX_PHOTO_PIXELS
 from igfiqa_head.quality_sheet import plot_quality_sheet
 from igfiqa_head.runtime import QualityModel
@@ -136,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
         written = _write(options, rows, model, crops)
     print(summary(rows))
     if passed_over:
-        print(f"{len(passed_over):,} {OTHERS}: {printable(some_of(passed_over))}")
+        print(printable(counted(OTHERS, passed_over)))
     print("".join(f"wrote {path}\n" for path in written), end="")
     listed = problems(rows, are_in_file=options.output is not None)
     if listed:

@@ -101,10 +101,8 @@ class RecordFaces(Sequence[RGBImage]):
         try:
             return label, decode_image(encoded)
         except ValueError as error:
-            why = f"the image of key {self.keys[index]}: {error}"
-            failure = CorruptRecordError(self.reader.rec_path, why=why)
-            failure.offset = self._offsets.item(index)
-            raise failure from error
+            offset, why = self._offsets.item(index), f"key {self.keys[index]}: {error}"
+            raise CorruptRecordError(self.reader.rec_path, offset, why) from error
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:

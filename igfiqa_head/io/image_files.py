@@ -137,19 +137,19 @@ class IdentityFolders:
         """One sentence on the pictures that are left out, and one on the other files, where there are any."""
         unread = [f"{name} ({why})" for name, why in self.unread.items()]
         return tuple(
-            f"{len(names)} {what}: {some_of(names)}."
-            for names, what in ((unread, "pictures are left out"), (self.others, OTHERS))
+            f"{counted(what, names)}."
+            for what, names in (("pictures left out", unread), (OTHERS, self.others))
             if names
         )
 
 
-OTHERS = "hidden files and files that are no pictures are passed over"
+OTHERS = "files passed over, hidden or no pictures"
 
 
-def some_of(names: Sequence[str]) -> str:
-    """The first few names."""
+def counted(what: str, names: Sequence[str]) -> str:
+    """How many there are of what, and the first few names."""
     rest = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest
+    return f"{what}: {len(names):,}: {', '.join(names[:_SHOWN])}{rest}"
 
 
 def identity_folders(root: str) -> IdentityFolders:

@@ -98,6 +98,6 @@ def check_square(image: NDArray[np.uint8], side: int | None, name: str) -> None:
     """Raise ``ValueError``, naming the image, unless it is ``side`` x ``side`` pixels or ``side`` is None."""
     if side is not None and image.shape[:2] != (side, side):
         raise ValueError(
-            f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: "
-            "align the faces first, or pass image_size=None to take images of any size"
+            f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: align all faces to "
+            "that size first (docs/data.md says how)"
         )

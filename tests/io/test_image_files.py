@@ -97,9 +97,9 @@ def test_identities_and_what_is_left_out_beside_and_below_them(tmp_path: Path) -
     assert found.images == {"Ann": ["Ann/2.jpe"], "Bob": ["Bob/1.png"]}
     assert list(found.unread) == ["sheet.png", "Ann/1.heic", "Ann/old/3.png", "Ann/old/deep/4.gif"]
     assert found.others == ["README", "Ann/notes.txt"]
-    assert found.notes[0].startswith("4 pictures are left out: sheet.png (it lies beside")
+    assert found.notes[0].startswith("pictures left out: 4: sheet.png (it lies beside")
     assert found.notes[0].endswith("and 1 more.")
-    assert found.notes[1].endswith("passed over: README, Ann/notes.txt.")
+    assert found.notes[1] == "files passed over, hidden or no pictures: 2: README, Ann/notes.txt."
 
 
 def test_links_may_lead_anywhere_within_the_root(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_everything_in_a_folder_is_scored_or_listed_or_counted(
     assert "named itself" in unread["pairs.bin"]
     printed = capsys.readouterr()
     assert "3 faces in 3 images" in printed.out
-    assert "\n3 hidden files and files that are no pictures are passed over: phone/.DS_Store, " in printed.out
+    assert "\nfiles passed over, hidden or no pictures: 3: phone/.DS_Store, " in printed.out
     assert "not scored: 7" in printed.err
 
 
