@@ -53,7 +53,7 @@ setup(
     install_requires=[
         "numpy>=1.24",
         "onnxruntime>=1.17",
-        "opencv-python-headless>=4.8.1.78",  # before: a libwebp that damaged files can take over (CVE-2023-4863)
+        "opencv-python-headless>=4.8.1.78",  # earlier ones hold the libwebp of CVE-2023-4863
         "scikit-learn>=1.3",
         "matplotlib>=3.7",
         "tqdm>=4.65",

@@ -12,7 +12,7 @@ import plugins.datasets  # noqa: F401  importing a folder registers what is in i
 from eval_tools.test_sets import VerificationSet, balanced_pairs, read_bin_set
 from igfiqa_head.registry import DATASETS
 from trainer.decoded_cache import open_decoded
-from trainer.log import LOGGER
+from trainer.log import LOGGER, warnings_as_log_lines
 from trainer.parts import build_part
 
 SYNTHETIC = "synthetic"
@@ -26,10 +26,13 @@ def build_train_set(config: EasyDict) -> Any:
         ValueError: ``rec`` holds no data set, or a label is not below ``num_classes``.
     """
     name = _data_set_name(config)
-    if name == SYNTHETIC:
-        dataset = DATASETS.get(name)(**_synthetic_counts(config))
-    else:
-        dataset = build_part(DATASETS, name, config.rec, settings=dict(config.get(name, {})))
+    with warnings_as_log_lines():
+        if name == SYNTHETIC:
+            dataset = DATASETS.get(name)(**_synthetic_counts(config))
+        else:
+            dataset = build_part(DATASETS, name, config.rec, settings=dict(config.get(name, {})))
+    for note in getattr(dataset, "notes", ()):
+        LOGGER.warning("%s: %s", config.rec, note)
     if name == SYNTHETIC and len(dataset) <= _MAX_PRELOADED:
         dataset.preload()  # rendering a face again in every epoch would cost more than training on it
     largest = int(dataset.labels.max())

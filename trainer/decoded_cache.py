@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,8 +122,8 @@ class _Cache:
         self._dataset, self._source = dataset, source
         self._shape = (len(dataset), *dataset[0][0].shape)
         origin = {"format": _FORMAT, "source": source, "fingerprint": fingerprint, "shape": self._shape}
-        self._origin = json.dumps(origin, indent=2).encode()
-        self._images = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:16]}.npy"
+        self._origin = json.dumps(origin, indent=2).encode("ascii")
+        self._images = folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}.npy"
         self._json = self._images.with_suffix(".json")
 
     @contextmanager

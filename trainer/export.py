@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from igfiqa_head.command_line import show_any_name
 from igfiqa_head.kinds import OUTPUTS
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error or a copy that was refused, 130 if interrupted."""
+    show_any_name()
     options = parse_arguments(arguments)
     try:
         return export(options)
@@ -170,7 +172,8 @@ def _check_head(kind: str, source: Source) -> None:
 def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     """Faces to compare on, RGB uint8 [N, 112, 112, 3] in random order; more of them for smaller copies."""
     from igfiqa_head.compression import MIN_CALIBRATION, MIN_COMPARED
-    from trainer.crops import draw_crops, open_crops, rendered_crops
+    from igfiqa_head.io.aligned_faces import open_faces
+    from trainer.crops import draw_crops, rendered_crops
 
     compressed = options.fp16 or options.int8
     count = MIN_CALIBRATION + _COMPARED_CROPS if compressed else _GATE_CROPS
@@ -180,7 +183,7 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     if where is None:
         print(f"comparing on {count} rendered faces; --images PATH takes real ones")
         return rendered_crops(count)
-    crops = draw_crops(open_crops(where), count)
+    crops = draw_crops(open_faces(where), count)
     least = MIN_CALIBRATION + MIN_COMPARED if compressed else _BATCH_CROPS
     if len(crops) < least:
         copies = " with --fp16 or --int8" if compressed else ""

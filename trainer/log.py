@@ -178,7 +178,7 @@ def logging_to(path: Path) -> Iterator[Callable[[], None]]:
     handlers: list[logging.Handler] = [held, screen]
 
     def begin() -> None:
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
         held.setTarget(file)

@@ -35,6 +35,7 @@ from igfiqa_head.draws import keyed_uniforms
 FLIP_STREAM = 2  # keeps the flips apart from the degradations, which have the same keys
 UPRIGHT = -1
 _BATCHES_AHEAD = 2  # per worker
+_BAD_IMAGE, _BAD_CODE = b"i", b"c"
 
 # This process's ends of the pipes to all workers. A worker that is forked inherits them, and were it to keep
 # one open, the worker at its other end would not notice that the trainer has closed it.
@@ -125,12 +126,18 @@ class _Worker:
             failure = self._pipe.recv_bytes()
         except (EOFError, ConnectionError) as error:
             self._process.join()
+            code = self._process.exitcode
+            advice = (
+                "was it killed for want of memory? Lower num_workers"
+                if code == -signal.SIGKILL
+                else "num_workers=0 reads the images without such processes"
+            )
             raise ChildProcessError(
-                f"a process that loads images died (exit code {self._process.exitcode}): was it killed for "
-                "want of memory? Lower num_workers"
+                f"a process that loads images died (exit code {code}): {advice}"
             ) from error
         if failure:
-            raise ValueError(failure.decode())
+            text = failure[1:].decode("utf-8", "surrogatepass")
+            raise ValueError(text) if failure.startswith(_BAD_IMAGE) else RuntimeError(text)
 
 
 @cache
@@ -158,10 +165,14 @@ def _work(reader: _Reader, pipe: Connection) -> None:
 
 
 def _failure(reader: _Reader, task: _Task) -> bytes:
+    """Nothing, or the kind of what went wrong and its text, which may name files that are no UTF-8."""
     try:
         reader.read(task)
     except ValueError as error:
-        return str(error).encode()
+        return _BAD_IMAGE + str(error).encode("utf-8", "surrogatepass")
+    except Exception as error:
+        text = f"the data set fails: {type(error).__name__}: {error}; num_workers=0 shows where"
+        return _BAD_CODE + text.encode("utf-8", "surrogatepass")
     return b""
 
 
@@ -200,6 +211,7 @@ class Prefetcher:
 
         Raises:
             ValueError: an image cannot be read.
+            RuntimeError: the data set raises anything else in a worker.
             ChildProcessError: a worker died.
         """
         self._forget()
@@ -227,7 +239,7 @@ class Prefetcher:
         """Take the answers that nobody waits for any more."""
         while self._asked:
             reader, _ = self._asked.popleft()
-            with suppress(ValueError):
+            with suppress(ValueError, RuntimeError):
                 reader.answer()
 
 

@@ -34,7 +34,7 @@ def _finite(value: Any) -> Any:
 
 def write_text(content: str, path: Path) -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(content, encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def resolved(config: EasyDict, dataset: Any, device: torch.device) -> dict[str, Any]:

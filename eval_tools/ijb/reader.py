@@ -12,6 +12,7 @@ from eval_tools.ijb.ijb_set import AlignedFaces, IJBSet
 from eval_tools.ijb.tables import BadLines, OnBad, read_image_rows, read_template_pairs, without_repeats
 from eval_tools.ijb.templates import ARCFACE_TORCH, TemplateOptions
 from eval_tools.names import Names
+from igfiqa_head.io.image_files import is_inside
 
 Target = Literal["IJBB", "IJBC"]
 IMAGES = "loose_crop"
@@ -105,14 +106,9 @@ def _image_files(folder: Path) -> Names:
     """Names of the files in the folder; links count if they stay in it."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: it must hold the face crops")
-    inside = os.path.realpath(folder)
     with os.scandir(folder) as entries:
         return Names(
             entry.name
             for entry in entries
-            if entry.is_file() and (not entry.is_symlink() or _is_inside(inside, entry.path))
+            if entry.is_file() and (not entry.is_symlink() or is_inside(entry.path, str(folder)))
         )
-
-
-def _is_inside(folder: str, path: str) -> bool:
-    return os.path.dirname(os.path.realpath(path)) == folder

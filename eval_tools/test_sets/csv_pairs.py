@@ -13,9 +13,9 @@ from eval_tools.cells import flag
 from eval_tools.columns import CsvFile, header_of
 from eval_tools.names import Folders
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
-from eval_tools.test_sets.images import is_inside
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, image_root, listed_set
 from eval_tools.test_sets.verification_set import VerificationSet
+from igfiqa_head.io.image_files import is_inside
 
 _REQUIRED = ("image_a", "image_b", "is_genuine")
 _OPTIONAL = ("identity_a", "identity_b")

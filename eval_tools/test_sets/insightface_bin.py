@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
 from eval_tools.scores import BoolArray
 from eval_tools.test_sets.exclusions import OnBad, check_on_bad
-from eval_tools.test_sets.images import LazyImages, RGBImage
+from eval_tools.test_sets.images import LazyImages
 from eval_tools.test_sets.pair_list import PathLike
 from eval_tools.test_sets.verification_set import VerificationSet, folds_of, select
-from igfiqa_head.io.images import decode_image
 from igfiqa_head.io.verification_bin import VerificationBin, VerificationBinError, read_verification_bin
 
 FOLDS = 10
@@ -35,7 +33,7 @@ def read_bin_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
     n_pairs = len(content.is_genuine)
     try:
         test_set = VerificationSet(
-            images=LazyImages(2 * n_pairs, partial(_load, path, content)),
+            images=LazyImages(2 * n_pairs, content.decode),
             pairs=np.arange(2 * n_pairs).reshape(-1, 2),
             is_genuine=content.is_genuine,
             folds=folds_of(n_pairs, FOLDS),
@@ -43,13 +41,6 @@ def read_bin_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
         return _note_folds(_note_repeated(test_set, _repeated(content), on_bad))
     except ValueError as error:
         raise VerificationBinError(f"{path}: {error}") from error
-
-
-def _load(path: PathLike, content: VerificationBin, index: int) -> RGBImage:
-    try:
-        return decode_image(content.images[index])
-    except ValueError as error:
-        raise VerificationBinError(f"{path}: image {index}: {error}") from error
 
 
 def _repeated(content: VerificationBin) -> BoolArray:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from eval_tools.names import Folders, Names
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
-from eval_tools.test_sets.images import SUFFIXES, image_names, is_inside
 from eval_tools.test_sets.pair_list import (
     ListedPair,
     PathLike,
@@ -27,6 +26,7 @@ from eval_tools.test_sets.pair_list import (
     read_text,
 )
 from eval_tools.test_sets.verification_set import VerificationSet
+from igfiqa_head.io.image_files import IMAGE_SUFFIXES, FolderFiles, folder_files, is_inside
 
 _HEADER = re.compile(r"\s*([0-9]{1,9})(?:\s+([0-9]{1,9}))?\s*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -165,22 +165,29 @@ def _is_folder(place: Path, folders: Folders, name: str) -> bool:
     return found is not None and os.path.isdir(place / found)
 
 
-def _files(root: str, folders: Folders, name: str) -> tuple[Names, dict[str, str]]:
-    """Stems of an identity's images, and the file of each, relative to ``root``."""
-    found = folders.find(root, name)
-    folder = os.path.join(root, found or name)
+def _files(root: str, folders: Folders, name: str) -> tuple[str, FolderFiles]:
+    """The folder of an identity as the disk spells it, and what lies in it."""
+    found = folders.find(root, name) or name
+    folder = os.path.join(root, found)
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     if not is_inside(folder, root):
         raise ValueError(f"{folder} is a link that leads out of {root}: copy the folder instead")
-    files = {os.path.splitext(file)[0]: f"{found}/{file}" for file in image_names(folder, root)}
-    return Names(files), files
+    return found, folder_files(folder, root)
 
 
-def _locate(root: str, files_of: Callable[[str], tuple[Names, dict[str, str]]], image: str) -> str:
-    name, _, stem = image.partition("/")
-    stems, files = files_of(name)
-    found = stems.find(stem)
-    if found is None:
-        raise ValueError(f"there is no image {os.path.join(root, image)} ({', '.join(SUFFIXES)})")
-    return files[found]
+def _locate(root: str, files_of: Callable[[str], tuple[str, FolderFiles]], image: str) -> str:
+    name, _, wanted = image.partition("/")
+    folder, found = files_of(name)
+    stem = Names(map(_stem, (*found.images, *found.unread))).find(wanted)
+    fitting = [file for file in found.images if _stem(file) == stem]
+    if len(fitting) != 1:
+        unread = [why for file, why in found.unread.items() if _stem(file) == stem]
+        what = f"are several images ({', '.join(fitting)})" if fitting else "is no image"
+        reason = unread[0] if unread and not fitting else ", ".join(IMAGE_SUFFIXES)
+        raise ValueError(f"there {what} {os.path.join(root, image)} ({reason})")
+    return f"{folder}/{fitting[0]}"
+
+
+def _stem(file: str) -> str:
+    return os.path.splitext(file)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import TypeAlias
 
 from eval_tools.test_sets.csv_pairs import is_pair_csv, read_csv_set
 from eval_tools.test_sets.exclusions import OnBad, check_on_bad
-from eval_tools.test_sets.images import image_names, visible
 from eval_tools.test_sets.insightface_bin import read_bin_set
 from eval_tools.test_sets.interface import TestSet
 from eval_tools.test_sets.labelled import read_folder_set, read_record_set
 from eval_tools.test_sets.lfw import is_pairs_file, read_lfw_set
 from eval_tools.test_sets.pair_list import PathLike
 from eval_tools.test_sets.pairing import MAX_PAIRS
-from igfiqa_head.io.recordio import MAGIC_BYTES
+from igfiqa_head.io.data_pickle import is_pickle
+from igfiqa_head.io.image_files import folder_files
+from igfiqa_head.io.record_format import MAGIC_BYTES
 
 LAYOUTS = """
 - insightface's verification set, a .bin file
@@ -30,7 +32,6 @@ LAYOUTS = """
 - IJB-B or IJB-C: the folder with loose_crop and meta"""
 Reader: TypeAlias = Callable[[Path], TestSet]
 
-_PICKLE_PROTOCOL = b"\x80"
 _IJB_FILES = ("meta/*_face_tid_mid.txt", "IJB[BC]/meta/*_face_tid_mid.txt")
 
 
@@ -115,7 +116,7 @@ def _kind(path: Path) -> str | None:
         return "pairs"
     if is_pair_csv(path):
         return "csv"
-    if start.startswith(_PICKLE_PROTOCOL):
+    if is_pickle(path):
         return "bin"
     return {".rec": "rec", ".bin": "bin", ".csv": "csv", ".tsv": "csv", ".txt": "pairs"}.get(
         path.suffix.lower()
@@ -139,7 +140,8 @@ def _is_test_set(path: Path) -> bool:
 
 def _has_identities(folder: Path) -> bool:
     root = str(folder)
-    return any(entry.is_dir() and image_names(entry.path, root) for entry in visible(root, root))
+    names = folder_files(root, root).folders
+    return any(folder_files(os.path.join(root, name), root).images for name in names)
 
 
 def _not_one(folder: Path, files: list[Path]) -> str:

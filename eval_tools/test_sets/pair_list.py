@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from eval_tools.scores import IntArray
 from eval_tools.test_sets.exclusions import Exclusions
-from eval_tools.test_sets.images import LazyImages, load_file
 from eval_tools.test_sets.verification_set import VerificationSet, folds_of
+from igfiqa_head.io.aligned_faces import file_faces
 
 PathLike = str | os.PathLike[str]
 
@@ -91,7 +91,7 @@ def listed_set(
     names = list(accepted.positions)
     try:
         return VerificationSet(
-            images=LazyImages(len(names), partial(load_file, root, names)),
+            images=file_faces(root, names),
             pairs=np.array(list(accepted.lines), np.int64).reshape(-1, 2),
             is_genuine=np.array(accepted.is_genuine, np.bool_),
             identities=accepted.labels(),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from igfiqa_head.cli import demo, install, score
+from igfiqa_head.command_line import show_any_name
 from igfiqa_head.text import printable
 
 COMMANDS = (score, install, demo)
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         module.add_parser(commands)
+    show_any_name()
     options = parser.parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _one_line

@@ -18,6 +18,8 @@ from igfiqa_head.cli.showing import problems, summary
 from igfiqa_head.command_line import Commands, command
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.figure_files import SUFFIXES
+from igfiqa_head.io.image_files import OTHERS, counted
+from igfiqa_head.io.images import MAX_PHOTO_PIXELS
 from igfiqa_head.quality_sheet import plot_quality_sheet
 from igfiqa_head.runtime import QualityModel
 from igfiqa_head.scoring.crops import CropFile, CropsOnDisk
@@ -25,12 +27,14 @@ from igfiqa_head.scoring.finding import FaceFinder
 from igfiqa_head.scoring.run import best_of_tracks, best_per_folder, mark_accepted, score_sources
 from igfiqa_head.scoring.sources import Source, Unread, open_sources
 from igfiqa_head.scoring.table import COLUMNS, ScoredFace, check_table_path, write_table
+from igfiqa_head.text import printable
 
 SHEET_ROWS = 10
 
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
-it) or a verification set (.bin); any number of them. Images of the very size that the
+it) or a verification set (.bin); any number of them. JPEG, PNG, BMP and WebP are read;
+pictures of other formats in a folder are listed, other files counted. Images of the very size that the
 model takes are aligned faces and are scored as they are. In photographs of any other
 size --pack finds the faces, and each of them is scored. Of a video every face is
 followed from frame to frame, and its best frames are reported.
@@ -74,6 +78,13 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
         help="side to which photographs are fitted for the search, a multiple of 32; a larger one finds "
         "smaller faces (insightface's choice if not given)",
     )
+    parser.add_argument(
+        "--max-megapixels",
+        type=float,
+        default=MAX_PHOTO_PIXELS // 10**6,
+        metavar="N",
+        help="size of the largest photograph to read; each megapixel takes about 6 MB of memory",
+    )
     parser.add_argument("--every", type=int, default=5, metavar="N", help="take every N-th frame of videos")
     parser.add_argument(
         "--top", type=int, default=1, metavar="K", help="frames to report of each face of a video"
@@ -112,7 +123,11 @@ def run(options: argparse.Namespace) -> int:
         model.calibration = Calibration.load(options.calibration)
     least = _least_quality(options.min_quality, model)
     finder = _finder(options, model)
-    sources = open_sources(options.inputs, every=options.every)
+    passed_over: list[str] = []
+    max_pixels = int(options.max_megapixels * 10**6)
+    sources = open_sources(
+        options.inputs, every=options.every, max_pixels=max_pixels, pass_over=passed_over.append
+    )
     with CropFile() as crops:
         rows = _score(sources, model, finder, crops if options.sheet else None)
         rows = best_of_tracks(rows, options.top)
@@ -120,6 +135,8 @@ def run(options: argparse.Namespace) -> int:
             mark_accepted(rows, *least)
         written = _write(options, rows, model, crops)
     print(summary(rows))
+    if passed_over:
+        print(printable(counted(OTHERS, passed_over)))
     print("".join(f"wrote {path}\n" for path in written), end="")
     listed = problems(rows, are_in_file=options.output is not None)
     if listed:
@@ -129,6 +146,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise before the work rather than after it."""
+    if not options.max_megapixels > 0:
+        raise ValueError(f"--max-megapixels must be above 0, got {options.max_megapixels}")
     if options.top < 1:
         raise ValueError(f"--top must be at least 1, got {options.top}")
     tables = [path for path in (options.output, options.best_per_folder) if path]

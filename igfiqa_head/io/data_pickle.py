@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import pickletools
 import re
@@ -37,6 +38,14 @@ _NDARRAY = object()
 
 class DataPickleError(ValueError):
     """A pickle that is damaged or names something other than plain data and NumPy arrays of it."""
+
+
+def is_pickle(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts as a pickle of protocol 2 or later does."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return False
+    with open(path, "rb") as file:
+        return file.read(1) == pickle.PROTO
 
 
 def load_data(content: bytes) -> Any:

@@ -117,7 +117,9 @@ def check_jpeg_end(encoded: bytes) -> None:
     except (struct.error, IndexError):
         is_whole = False
     if not is_whole:
-        raise ValueError(f"the JPEG image ({len(encoded)} bytes) has no end-of-image marker: damaged or truncated")
+        raise ValueError(
+            f"the JPEG image ({len(encoded)} bytes) has no end-of-image marker: damaged or truncated"
+        )
 
 
 def _scans_end(encoded: bytes, position: int) -> bool:

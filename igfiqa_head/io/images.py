@@ -11,6 +11,9 @@ from igfiqa_head.io.image_headers import check_jpeg_end, format_of, image_size, 
 MAX_PIXELS = 2**26
 """Default limit of :func:`decode_image`: 67 megapixels, 200 MB in RGB. OpenCV's own limit is 2**30 pixels."""
 
+MAX_PHOTO_PIXELS = 2**28
+"""Limit where photographs are read, 268 megapixels: phones make up to 200."""
+
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # before OpenCV 4.11: BGR alone
 
 
@@ -95,6 +98,6 @@ def check_square(image: NDArray[np.uint8], side: int | None, name: str) -> None:
     """Raise ``ValueError``, naming the image, unless it is ``side`` x ``side`` pixels or ``side`` is None."""
     if side is not None and image.shape[:2] != (side, side):
         raise ValueError(
-            f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: "
-            "align the faces first, or pass image_size=None to take images of any size"
+            f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: align all faces to "
+            "that size first (docs/data.md says how)"
         )

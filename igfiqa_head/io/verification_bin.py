@@ -31,10 +31,12 @@ class VerificationBin:
     Attributes:
         images: 2P encoded images.
         is_genuine: bool [P]; pair i is images 2i and 2i + 1.
+        path: the file that it was read from.
     """
 
     images: Sequence[bytes]
     is_genuine: NDArray[np.bool_]
+    path: str | os.PathLike[str] = "verification set"
 
     def decode(self, index: int) -> NDArray[np.uint8]:
         """Image ``index`` as RGB uint8 [H, W, 3].
@@ -47,7 +49,7 @@ class VerificationBin:
         try:
             return decode_image(encoded)
         except ValueError as error:
-            raise VerificationBinError(f"image {index} of the verification set: {error}") from error
+            raise VerificationBinError(f"{self.path}: image {index}: {error}") from error
 
 
 def read_verification_bin(path: str | os.PathLike[str]) -> VerificationBin:
@@ -70,7 +72,7 @@ def read_verification_bin(path: str | os.PathLike[str]) -> VerificationBin:
         raise VerificationBinError(
             f"{path} holds {received}, expected two images a pair and at least one pair"
         )
-    return VerificationBin(images, np.array(flags, np.bool_))
+    return VerificationBin(images, np.array(flags, np.bool_), path)
 
 
 def write_verification_bin(

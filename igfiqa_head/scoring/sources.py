@@ -13,17 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io.images import MAX_PIXELS, decode_image
-from igfiqa_head.io.recordio import RecordReader
+from igfiqa_head.io.aligned_faces import RecordFaces
+from igfiqa_head.io.data_pickle import is_pickle
+from igfiqa_head.io.image_files import IMAGE_SUFFIXES, suffix_of, why_unread
+from igfiqa_head.io.images import MAX_PHOTO_PIXELS, MAX_PIXELS, TooManyPixelsError, decode_image
 from igfiqa_head.io.verification_bin import VerificationBin, read_verification_bin
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 FOUND_IN_FOLDERS = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, ".rec")
 """What is taken from a folder. A ``.bin`` must be named: too many other things are called so."""
 
-MAX_FILE_BYTES = 2**29
-"""Limit of an encoded image; uncompressed, :data:`~igfiqa_head.io.images.MAX_PIXELS` take less."""
+MAX_FILE_BYTES = 2**30
+"""Limit of an encoded image; uncompressed, :data:`~igfiqa_head.io.images.MAX_PHOTO_PIXELS` take less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +70,23 @@ class Source:
     is_video: bool = False
 
 
-def open_sources(inputs: Iterable[str | os.PathLike[str]], *, every: int = 1) -> list[Source | Unread]:
+def open_sources(
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    every: int = 1,
+    max_pixels: int = MAX_PHOTO_PIXELS,
+    pass_over: Callable[[str], object] = lambda path: None,
+) -> list[Source | Unread]:
     """Everything that files and folders hold, in a fixed order.
 
     Folders are searched with their sub-folders, but for hidden ones; links are followed, loops left out.
+    Pictures of other formats become an :class:`Unread` each.
 
     Args:
         inputs: paths. A file whose suffix says nothing is taken for an image.
         every: take the frames 0, N, 2 N ... of videos.
+        max_pixels: largest height times width of an image or a frame.
+        pass_over: is called with the path of everything else in folders: other files, and what is hidden.
 
     Raises:
         ValueError: an input does not exist, or ``every`` is below 1.
@@ -87,17 +97,18 @@ def open_sources(inputs: Iterable[str | os.PathLike[str]], *, every: int = 1) ->
     missing = next((path for path in paths if not os.path.lexists(path)), None)
     if missing is not None:
         raise ValueError(f"there is no file or folder {missing!r}")
-    return [_opened(path, every) for given in paths for path in _files(given)]
+    opened = partial(_opened, every=every, max_pixels=max_pixels)
+    return [opened(path) for given in paths for path in _files(given, pass_over)]
 
 
-def _files(path: str) -> Iterator[str | Unread]:
+def _files(path: str, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
     if not os.path.isdir(path):
         return iter([path])
-    found = list(_walk(path))
+    found = list(_walk(path, pass_over))
     return iter(found or [Unread(path, "the folder holds no image, video or .rec file")])
 
 
-def _walk(root: str) -> Iterator[str | Unread]:
+def _walk(root: str, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
     """Files of a folder and then of its sub-folders; each folder once, by whatever links it is reached."""
     folders, seen = [root], set()
     while folders:
@@ -107,39 +118,51 @@ def _walk(root: str) -> Iterator[str | Unread]:
             continue
         seen.add(real)
         try:
-            names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+            paths = [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
         except OSError as error:
             yield Unread(folder, f"the folder cannot be read: {error.strerror}")
             continue
-        paths = [os.path.join(folder, name) for name in names]
-        below = [path for path in paths if os.path.isdir(path)]
-        yield from (path for path in paths if _suffix(path) in FOUND_IN_FOLDERS and path not in below)
+        below = []
+        for path in paths:
+            if os.path.basename(path).startswith("."):
+                pass_over(path)
+            elif os.path.isdir(path):
+                below.append(path)
+            elif suffix_of(path) in FOUND_IN_FOLDERS:
+                yield path
+            elif (why := _why_left(path)) is not None:
+                yield Unread(path, why)
+            else:
+                pass_over(path)
         folders.extend(reversed(below))
 
 
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
+def _why_left(path: str) -> str | None:
+    """Why pictures in a file of a folder are not taken; None if there are none."""
+    if suffix_of(path) == ".bin" and is_pickle(path):
+        return "this may be a verification set (.bin), which is read only where it is named itself"
+    return why_unread(path)
 
 
-def _opened(path: str | Unread, every: int) -> Source | Unread:
+def _opened(path: str | Unread, every: int, max_pixels: int) -> Source | Unread:
     if isinstance(path, Unread):
         return path
-    suffix = _suffix(path)
+    suffix = suffix_of(path)
     if suffix not in (*VIDEO_SUFFIXES, ".rec", ".bin"):
-        return Source(path, 1, partial(_read_image_file, path))
+        return Source(path, 1, partial(_read_image_file, path, max_pixels))
     try:
         _check_regular(path)
         if suffix == ".rec":
             return _record_source(path)
         if suffix == ".bin":
             return _bin_source(path)
-        return _video_source(path, every)
+        return _video_source(path, every, max_pixels)
     except (ValueError, OSError) as error:
         return Unread(path, one_line(error))
 
 
-def _read_image_file(path: str) -> Iterator[Picture | Unread]:
-    yield _decoded(path, os.path.dirname(path) or ".", lambda: _content(path))
+def _read_image_file(path: str, max_pixels: int) -> Iterator[Picture | Unread]:
+    yield _decoded(path, os.path.dirname(path) or ".", partial(_content, path), max_pixels)
 
 
 def _content(path: str) -> bytes:
@@ -154,33 +177,32 @@ def _check_regular(path: str) -> None:
         raise ValueError("this is no regular file")
 
 
-def _decoded(source: str, folder: str, load: Callable[[], bytes]) -> Picture | Unread:
+def _decoded(
+    source: str, folder: str, load: Callable[[], bytes], max_pixels: int = MAX_PIXELS
+) -> Picture | Unread:
     try:
-        rgb = decode_image(load())
+        rgb = decode_image(load(), max_pixels=max_pixels)
+    except TooManyPixelsError as error:
+        return Unread(source, f"{one_line(error)}; a larger --max-megapixels takes it")
     except (ValueError, OSError) as error:
         return Unread(source, one_line(error))
     return Picture(source, folder, None, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False))
 
 
 def _record_source(path: str) -> Source:
-    index = os.path.splitext(path)[0] + ".idx"
-    if not os.path.isfile(index):
-        raise ValueError(f"its index {os.path.basename(index)} is not beside it")
-    reader = RecordReader(path, index)
-    keys = reader.image_keys()
-    return Source(path, len(keys), partial(_read_records, path, reader, keys))
+    faces = RecordFaces(path)
+    return Source(path, len(faces), partial(_read_records, path, faces))
 
 
-def _read_records(path: str, reader: RecordReader, keys: NDArray[np.int64]) -> Iterator[Picture | Unread]:
-    for key in keys.tolist():
+def _read_records(path: str, faces: RecordFaces) -> Iterator[Picture | Unread]:
+    for index, key in enumerate(faces.keys.tolist()):
         try:
-            record = reader.read(key)
+            label, encoded = faces.encoded(index)
         except ValueError as error:
             yield Unread(f"{path}/{key}", one_line(error))
             continue
-        label = float(record.labels[0])
         folder = f"{path}/{int(label) if label.is_integer() else label}"
-        yield _decoded(f"{path}/{key}", folder, partial(bytes, record.data))
+        yield _decoded(f"{path}/{key}", folder, partial(bytes, encoded))
 
 
 def _bin_source(path: str) -> Source:
@@ -193,21 +215,23 @@ def _read_bin(path: str, content: VerificationBin) -> Iterator[Picture | Unread]
         yield _decoded(f"{path}/{index}", path, partial(bytes, encoded))
 
 
-def _video_source(path: str, every: int) -> Source:
-    capture = _open_video(path)
+def _video_source(path: str, every: int, max_pixels: int) -> Source:
+    capture = _open_video(path, max_pixels)
     frames = _announced_frames(capture)
     capture.release()
-    return Source(path, max(1, math.ceil(frames / every)), partial(_read_video, path, every), is_video=True)
+    pictures = partial(_read_video, path, every, max_pixels)
+    return Source(path, max(1, math.ceil(frames / every)), pictures, is_video=True)
 
 
-def _open_video(path: str) -> cv2.VideoCapture:
+def _open_video(path: str, max_pixels: int) -> cv2.VideoCapture:
     # An absolute path cannot be taken for one of FFmpeg's protocols, as "concat:a.mp4" would be.
     capture = cv2.VideoCapture(os.path.abspath(path))
     height, width = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
     if not capture.isOpened():
         raise ValueError("the video cannot be opened: damaged, or of a format that OpenCV does not read")
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"its frames are {height:.0f} x {width:.0f}, more than {MAX_PIXELS} pixels")
+    if height * width > max_pixels:
+        size = f"its frames are {height:.0f} x {width:.0f}, more than the limit of {max_pixels} pixels"
+        raise ValueError(f"{size}; a larger --max-megapixels takes them")
     return capture
 
 
@@ -217,9 +241,9 @@ def _announced_frames(capture: cv2.VideoCapture) -> float:
     return frames if 0 < frames < math.inf else 0.0
 
 
-def _read_video(path: str, every: int) -> Iterator[Picture | Unread]:
+def _read_video(path: str, every: int, max_pixels: int) -> Iterator[Picture | Unread]:
     folder = os.path.dirname(path) or "."
-    capture = _open_video(path)
+    capture = _open_video(path, max_pixels)
     frame = 0
     try:
         while capture.grab():

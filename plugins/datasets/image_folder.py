@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io.images import check_square, decode_image
+from igfiqa_head.io.aligned_faces import read_image
+from igfiqa_head.io.image_files import IMAGE_SUFFIXES, IdentityFolders, identity_folders
+from igfiqa_head.io.images import check_square
 from igfiqa_head.registry import DATASETS
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 @DATASETS.register("image_folder")
 class ImageFolderDataset:
-    """Faces stored as ``root/IDENTITY/*.{jpg,jpeg,png,bmp,webp}``; hidden and other files are ignored.
+    """Faces stored as ``root/IDENTITY/*.jpg`` or another of the suffixes that
+    :data:`~igfiqa_head.io.image_files.IMAGE_SUFFIXES` lists.
 
     ``dataset[i]`` is (RGB uint8 [H, W, 3], int label). Identities, sorted by name, have the labels 0, 1, 2
     and so on; the images of one are sorted by name too.
@@ -32,6 +33,7 @@ class ImageFolderDataset:
 
     Attributes:
         classes: name of each identity.
+        notes: on the pictures and other files that were left out.
         labels: class label of every image, int64 [N].
 
     Raises:
@@ -49,10 +51,12 @@ class ImageFolderDataset:
         self.root = Path(root)
         self.transform = transform
         self.image_size = image_size
-        self.classes = _identities(self.root)
-        images = [_images(self.root, name) for name in self.classes]
-        self.paths = [path for of_identity in images for path in of_identity]
-        self.labels: NDArray[np.int64] = np.repeat(np.arange(len(images)), [len(paths) for paths in images])
+        folders = _identities(self.root)
+        self.notes = folders.notes
+        self.classes = list(folders.images)
+        self.paths = [os.path.join(root, name) for names in folders.images.values() for name in names]
+        sizes = [len(names) for names in folders.images.values()]
+        self.labels: NDArray[np.int64] = np.repeat(np.arange(len(sizes)), sizes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -60,10 +64,7 @@ class ImageFolderDataset:
     def __getitem__(self, index: int) -> tuple[Any, int]:
         index = operator.index(index)
         path = self.paths[index]
-        try:
-            image = decode_image(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        image = read_image(path)
         check_square(image, self.image_size, path)
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
 
@@ -73,7 +74,8 @@ class ImageFolderDataset:
         digest = hashlib.sha256(str(self.image_size).encode())
         for path in self.paths:
             file = os.stat(path)
-            digest.update(f"{os.path.relpath(path, self.root)}\0{file.st_size}@{file.st_mtime_ns}\0".encode())
+            name = os.path.relpath(path, self.root)
+            digest.update(os.fsencode(f"{name}\0{file.st_size}@{file.st_mtime_ns}\0"))
         return digest.hexdigest()
 
     @property
@@ -82,38 +84,16 @@ class ImageFolderDataset:
         return len(self.classes)
 
 
-def _identities(root: Path) -> list[str]:
+def _identities(root: Path) -> IdentityFolders:
     if not root.is_dir():
         raise ValueError(f"the data set folder {str(root)!r} does not exist or is no folder")
-    names = sorted(entry.name for entry in _visible(root, root) if entry.is_dir())
-    if not names:
+    found = identity_folders(str(root))
+    if not found.images:
         raise ValueError(f"{root} has no sub-folders; expected one folder of images per identity")
-    return names
-
-
-def _images(root: Path, identity: str) -> list[str]:
-    folder = root / identity
-    paths = sorted(
-        entry.path for entry in _visible(folder, root) if Path(entry.name).suffix.lower() in SUFFIXES
-    )
-    if not paths:
-        raise ValueError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}): add some or remove it")
-    return paths
-
-
-def _visible(folder: Path, root: Path) -> Iterator[os.DirEntry[str]]:
-    """Entries of ``folder`` that are not hidden; a link that is broken or leaves ``root`` is an error."""
-    real_root = os.path.realpath(root)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_symlink() and not _is_inside(real_root, os.path.realpath(entry.path)):
-                raise ValueError(
-                    f"{entry.path} is a broken link or leads out of {root}: copy the file instead"
-                )
-            yield entry
-
-
-def _is_inside(real_root: str, real_path: str) -> bool:
-    return os.path.exists(real_path) and os.path.commonpath([real_root, real_path]) == real_root
+    empty = next((identity for identity, names in found.images.items() if not names), None)
+    if empty is not None:
+        unread = next((f": {why}" for name, why in found.unread.items() if name.startswith(f"{empty}/")), "")
+        raise ValueError(
+            f"{root / empty} has no images ({', '.join(IMAGE_SUFFIXES)}){unread}. Add some, or remove it"
+        )
+    return found

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io.images import check_square, decode_image
-from igfiqa_head.io.recordio import CorruptRecordError, RecordReader
+from igfiqa_head.io.aligned_faces import RecordFaces
+from igfiqa_head.io.images import check_square
 from igfiqa_head.registry import DATASETS
 
 
@@ -45,30 +45,22 @@ class RecordIODataset:
         self.image_size = image_size
         self._shape = (image_size, image_size)
         _check_files(self.root)
-        self.reader = RecordReader(self.root / "train.rec", self.root / "train.idx")
-        self._keys = self.reader.image_keys()
-        self._offsets = self.reader.offsets_of(self._keys)
+        self._faces = RecordFaces(self.root / "train.rec")
+        self.reader = self._faces.reader
         self._property = self.root / "property"
         self._announced = _read_num_classes(self._property) if self._property.is_file() else None
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._faces)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         index = operator.index(index)
-        offset = self._offsets.item(index)
-        value, encoded = self.reader.read_image(offset)
-        label = self.reader.class_label(self._keys.item(index), value)
-        try:
-            image = decode_image(encoded)
-        except ValueError as error:
-            raise CorruptRecordError(self.reader.rec_path, offset, f"{self._name(index)}: {error}") from error
+        value, image = self._faces.labelled(index)
+        key = self._faces.keys.item(index)
+        label = self.reader.class_label(key, value)
         if image.shape[:2] != self._shape:
-            check_square(image, self.image_size, f"{self.reader.rec_path}: the image of {self._name(index)}")
+            check_square(image, self.image_size, f"{self.reader.rec_path}: the image of key {key}")
         return (image if self.transform is None else self.transform(image)), label
-
-    def _name(self, index: int) -> str:
-        return f"key {self._keys[index]}"
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +71,7 @@ class RecordIODataset:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Class label of every image, int64 [N]; the headers are read once, no image is decoded."""
-        return self.reader.read_labels(self._keys)
+        return self._faces.labels
 
     @cached_property
     def num_classes(self) -> int:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from igfiqa_head.io.aligned_faces import open_faces
 from igfiqa_head.io.images import encode_image
 from igfiqa_head.io.record_writer import write_records
 from igfiqa_head.io.verification_bin import write_verification_bin
-from trainer.crops import draw_crops, open_crops, rendered_crops
+from trainer.crops import draw_crops, rendered_crops
 
 
 def image(value: int, side: int = 112) -> NDArray[np.uint8]:
@@ -41,7 +42,7 @@ def write(kind: str, folder: Path, side: int = 112) -> Path:
 
 @pytest.mark.parametrize("kind", ["bin", "rec", "rec folder", "folder"])
 def test_every_layout(tmp_path: Path, kind: str) -> None:
-    images = open_crops(write(kind, tmp_path))
+    images = open_faces(write(kind, tmp_path))
     assert len(images) == 4
     crops = draw_crops(images, 9)
     assert (crops.shape, crops.dtype) == ((4, 112, 112, 3), np.uint8)
@@ -54,25 +55,25 @@ def test_every_layout(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["bin", "rec", "folder"])
 def test_images_of_another_size(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match="is 80 x 80, expected 112 x 112"):
-        draw_crops(open_crops(write(kind, tmp_path, side=80)), 4)
+        draw_crops(open_faces(write(kind, tmp_path, side=80)), 4)
 
 
 def test_nothing_to_open(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no images in .*nowhere: expected a folder, a .rec or a .bin file"):
-        open_crops(tmp_path / "nowhere")
+        open_faces(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no images in .* and its sub-folders"):
-        open_crops(tmp_path)
+        open_faces(tmp_path)
     write("rec", tmp_path)
     (tmp_path / "train.idx").unlink()
     with pytest.raises(ValueError, match="train.rec needs its index train.idx beside it"):
-        open_crops(tmp_path)
+        open_faces(tmp_path)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
     write("folder", tmp_path)
     (tmp_path / "10.png").write_bytes(encoded(10)[:90])
     with pytest.raises(ValueError, match="10.png"):
-        draw_crops(open_crops(tmp_path), 4)
+        draw_crops(open_faces(tmp_path), 4)
 
 
 def test_rendered_faces_are_of_different_people() -> None:

@@ -307,16 +307,41 @@ def test_an_unreadable_image_gives_one_line(damage: Any, message: str, num_worke
         list(loader.batches(0)) + list(loader.batches(1))
 
 
+def test_a_file_whose_name_is_no_utf8_is_named_by_a_worker() -> None:
+    name = os.fsdecode(b"Andr\xe9/7.jpg: no image")
+    loader = Loader(Damaged(ValueError(name)), 4, seed=0, num_workers=1, device=CPU)
+    with pytest.raises(ValueError, match=f"^{name}$"):
+        list(loader.batches(0)) + list(loader.batches(1))
+
+
+def test_an_error_in_the_code_of_a_data_set_is_not_blamed_on_memory() -> None:
+    loader = Loader(Damaged(TypeError("'NoneType' object")), 4, seed=0, num_workers=1, device=CPU)
+    with pytest.raises(
+        RuntimeError, match="^the data set fails: TypeError: 'NoneType' object; num_workers=0"
+    ):
+        list(loader.batches(0)) + list(loader.batches(1))
+
+
 class Deadly(Numbered):
     """Takes the process that reads image 7 with it."""
 
+    by = signal.SIGKILL
+
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         if index == 7:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.by)
         return super().__getitem__(index)
 
 
-def test_a_dead_worker_ends_the_run() -> None:
-    loader = Loader(Deadly(), 11, seed=0, num_workers=1, device=CPU)
-    with pytest.raises(ChildProcessError, match="process that loads images died .*Lower num_workers"):
+class DeadlyByItsCode(Deadly):
+    by = signal.SIGABRT
+
+
+@pytest.mark.parametrize(
+    ("dataset", "advice"),
+    [(Deadly(), "Lower num_workers"), (DeadlyByItsCode(), r"-6\): num_workers=0 reads")],
+)
+def test_a_dead_worker_ends_the_run(dataset: Deadly, advice: str) -> None:
+    loader = Loader(dataset, 11, seed=0, num_workers=1, device=CPU)
+    with pytest.raises(ChildProcessError, match=f"process that loads images died .*{advice}"):
         list(islice(loader.batches(0), 2))

@@ -60,7 +60,7 @@ class TestRecords:
         write_records(tmp_path, [*images[:2], images[2][:40]], [0, 0, 1], image_size=8)
         test_set = read_record_set(tmp_path)
         np.testing.assert_array_equal(test_set.images[1], face(1))
-        with pytest.raises(ValueError, match=r"train\.rec: the image of key 3: the image \(40 bytes\)"):
+        with pytest.raises(ValueError, match=r"train\.rec, byte \d+: key 3: the image \(40 bytes\)"):
             test_set.images[2]
 
     def test_damaged_record(self, tmp_path: Path) -> None:
@@ -131,6 +131,21 @@ class TestFolders:
         test_set = read_folder_set(tmp_path, on_bad="exclude")
         assert list(test_set.names) == list(self.NAMES)
         assert test_set.notes[0].startswith("1 identities excluded; the first: Bob has no image")
+
+    @pytest.mark.parametrize("name", ["Ann/3.HEIC", "Ann/4.tiff", "Ann/old/5.png", "sheet.jpg"])
+    def test_pictures_are_never_left_out_in_silence(self, tmp_path: Path, name: str) -> None:
+        self.write(tmp_path)
+        write_face(tmp_path / name, 5)
+        with pytest.raises(ValueError, match=f"{name}: .*on_bad='exclude'"):
+            read_folder_set(tmp_path)
+        test_set = read_folder_set(tmp_path, on_bad="exclude")
+        assert list(test_set.names) == list(self.NAMES)
+        assert test_set.notes[0].startswith(f"1 pictures excluded; the first: {name}: ")
+
+    def test_all_suffixes_of_jpeg_are_read(self, tmp_path: Path) -> None:
+        for name in ("Ann/1.jpe", "Ann/2.JFIF", "Bob/1.jpg", "Bob/2.jpeg"):
+            write_face(tmp_path / name, 0)
+        assert len(read_folder_set(tmp_path).names) == 4
 
     def test_sample(self, tmp_path: Path) -> None:
         self.write(tmp_path)

@@ -14,7 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from igfiqa_head.cli import main
-from igfiqa_head.io.images import encode_image
+from igfiqa_head.io.images import MAX_PHOTO_PIXELS, encode_image
+from igfiqa_head.io.record_writer import RecordWriter
+from igfiqa_head.io.verification_bin import write_verification_bin
 from tests.igfiqa_head.cli.inputs import (
     SIZE,
     aligned,
@@ -48,6 +50,63 @@ def test_nothing_is_lost_when_files_are_bad(here: Path, capsys: pytest.CaptureFi
     scores = [float(row["quality"]) for row in found if row["quality"]]
     assert scores == pytest.approx(qualities(images), rel=1e-4)
     assert "not scored: 5" in capsys.readouterr().err
+
+
+def test_everything_in_a_folder_is_scored_or_listed_or_counted(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "phone", 1)
+    for seed, name in enumerate(("a.jfif", "b.JPE", "c")):
+        (here / "phone" / name).write_bytes(encode_image(aligned(seed), ".jpg"))
+    for name in ("d.HEIC", "e.tiff", "f.gif", "g.ppm", "h.jp2", "notes.txt", "Thumbs.db", ".DS_Store"):
+        (here / "phone" / name).write_bytes(b"something")
+    write_verification_bin(here / "phone/pairs.bin", [b"x", b"y"], np.array([True]))
+    assert score("phone", "--output", "scores.csv") == 1
+    found = rows("scores.csv")
+    assert [row["source"][6:] for row in found if row["quality"]] == ["000.png", "a.jfif", "b.JPE"]
+    unread = {row["source"][6:]: row["problem"] for row in found if row["problem"]}
+    assert list(unread) == ["c", "d.HEIC", "e.tiff", "f.gif", "g.ppm", "h.jp2", "pairs.bin"]
+    assert "rename it to end in .jpeg" in unread["c"]
+    assert unread["d.HEIC"] == "pictures in the format HEIC are not read: convert it to JPEG or PNG"
+    assert "named itself" in unread["pairs.bin"]
+    printed = capsys.readouterr()
+    assert "3 faces in 3 images" in printed.out
+    assert "\nfiles passed over, hidden or no pictures: 3: phone/.DS_Store, " in printed.out
+    assert "not scored: 7" in printed.err
+
+
+def test_only_other_files_beside_the_images_are_no_problem(here: Path) -> None:
+    write_aligned(here / "people", 2)
+    (here / "people/notes.txt").write_text("nothing")
+    assert score("people") == 0
+
+
+def test_the_limit_of_photographs_is_told_in_the_words_of_the_command(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_photograph(here / "large.png")
+    assert score("large.png", "--pack", "models/testpack", "--max-megapixels", "0.06") == 1
+    assert (
+        "more than the limit of 60000 pixels; a larger --max-megapixels takes it" in capsys.readouterr().err
+    )
+    assert score("large.png", "--pack", "models/testpack", "--max-megapixels", "0.07") == 0
+    assert score("large.png", "--max-megapixels", "0") == 2
+    assert "--max-megapixels must be above 0, got 0" in capsys.readouterr().err
+
+
+def test_a_photograph_of_200_megapixels_is_within_the_limit() -> None:
+    assert MAX_PHOTO_PIXELS > 16320 * 12240
+
+
+def test_a_record_file_whose_first_record_is_an_image(here: Path) -> None:
+    """As MXNet's im2rec writes with --pack-label: arrays of labels, no header."""
+    images = [aligned(seed) for seed in range(6)]
+    with RecordWriter(here / "train.rec", here / "train.idx") as writer:
+        for key, image in enumerate(images):
+            writer.write(key, (5 - key,), encode_image(image, ".png"))
+    assert score("train.rec", "--output", "scores.csv", "--best-per-folder", "best.csv") == 0
+    assert [float(row["quality"]) for row in rows("scores.csv")] == pytest.approx(qualities(images), rel=1e-4)
+    assert [row["folder"] for row in rows("best.csv")] == [f"train.rec/{5 - key}" for key in range(6)]
 
 
 def test_a_picture_without_a_face_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,7 +147,7 @@ def bomb() -> bytes:
         ("bomb.png", bomb(), "more than the limit"),
         ("clip.mp4", b"no video", "cannot be opened"),
         ("pairs.bin", b"no pickle", "pairs.bin"),
-        ("train.rec", b"no record", "train.idx is not beside it"),
+        ("train.rec", b"no record", "needs its index train.idx beside it"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

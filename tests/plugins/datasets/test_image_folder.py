@@ -63,6 +63,34 @@ def test_hidden_and_other_files_are_ignored(tmp_path: Path) -> None:
     assert (dataset.classes, len(dataset)) == (["id"], 1)
 
 
+def test_pictures_that_are_left_out_are_told(tmp_path: Path) -> None:
+    write_face(tmp_path / "id" / "face.jfif")
+    write_face(tmp_path / "id" / "older" / "face.png")
+    write_face(tmp_path / "overview.png")
+    (tmp_path / "id" / "phone.HEIC").touch()
+    (tmp_path / "id" / ".DS_Store").touch()
+    dataset = ImageFolderDataset(tmp_path)
+    assert [os.path.basename(path) for path in dataset.paths] == ["face.jfif"]
+    left_out, passed_over = dataset.notes
+    assert left_out.startswith("pictures left out: 3: overview.png (it lies beside")
+    assert "id/phone.HEIC (pictures in the format HEIC are not read" in left_out
+    assert passed_over == "files passed over, hidden or no pictures: 1: id/.DS_Store."
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "phone.HEIC").touch()
+    with pytest.raises(ValueError, match=r"other has no images \(.*\): pictures in the format HEIC are not"):
+        ImageFolderDataset(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes")
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Andr\xe9")
+    expected = write_face(tmp_path / name / "face.png")
+    dataset = ImageFolderDataset(tmp_path)
+    assert dataset.classes == [name]
+    assert len(dataset.fingerprint) == 64
+    np.testing.assert_array_equal(dataset[0][0], expected)
+
+
 def test_transform_and_pickle(tmp_path: Path) -> None:
     expected = write_face(tmp_path / "id" / "face.png")
     image, _ = ImageFolderDataset(tmp_path, transform=np.fliplr)[0]
