@@ -16,7 +16,6 @@ from eval_tools.cli.arguments import (
     split_name,
 )
 from eval_tools.measure import Settings
-from eval_tools.models import open_quality, open_recogniser
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
 from eval_tools.test_sets import open_test_set
@@ -49,11 +48,11 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
     recognisers = {}
     if options.recogniser is not None:
         name, model = split_name(options.recogniser)
-        recognisers[name] = open_recogniser(model, flip=options.flip != "none", threads=options.threads)
+        recognisers[name] = arguments.recogniser(options, model)
     scored = score_set(
         open_test_set(path, on_bad=options.on_bad),
         recognisers,
-        {method: open_quality(quality, seed=options.seed, threads=options.threads)},
+        {method: arguments.quality(options, quality)},
         Settings(fmrs=(options.fmr,), flip=options.flip, on_bad=options.on_bad, seed=options.seed),
         cache=arguments.cache_folder(options),
         title=reference,
