@@ -61,6 +61,9 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         print(f"{reference}: {note}")
     recogniser, similarity = next(iter(scored.similarity.items()), ("", None))
     scores = scored.quality(method, recogniser)
+    fault = scored.fault(method, recogniser)
+    if fault is not None:
+        raise ValueError(f"{method} means nothing on {reference}: {fault}")
     if similarity is None:
         return ScoredMethod(method, reference, scores, None)
     pair_quality = scored.test_set.pair_quality(scores)
