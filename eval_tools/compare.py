@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from eval_tools.constant_quality import constant_fault
 from eval_tools.galleries import extreme_faces, missed_pairs
 from eval_tools.measure import Settings, measure_curves, summarise
 from eval_tools.models import Quality, RandomQuality, Recogniser
@@ -49,7 +50,9 @@ def compare(
 
     Raises:
         ValueError: unreadable images (unless ``settings.on_bad`` excludes them), scores that do not fit a
-            set, or pairs that have no error rates; the message names the set.
+            set, or pairs that have no error rates; the message names the set. Or qualities that rank nothing,
+            see :mod:`eval_tools.constant_quality`: methods that give such are left out with a note, and it is
+            an error if none remains.
     """
     results = _Results(settings or Settings(), progress)
     for name, test_set in test_sets.items():
@@ -82,6 +85,7 @@ def compare_scored_pairs(
                 given.similarity,
                 given.is_genuine,
                 given.quality,
+                {method: constant_fault(quality) for method, quality in given.quality.items()},
                 given.pair_identities,
                 notes=given.notes,
             )
@@ -100,8 +104,12 @@ class _Results:
         self._quality: dict[QualityKey, FloatArray] = {}
         self._significance: dict[SignificanceKey, tuple[PairedComparison, ...]] = {}
         self._galleries: list[Gallery] = []
+        self._left_out: list[str] = []
 
     def comparison(self, description: Mapping[str, str] | None) -> Comparison:
+        """What was measured; ``ValueError`` if no quality method is left to be judged."""
+        if self._left_out and not self._curves:
+            raise ValueError(f"{self._left_out[0]}; no other quality method was named")
         return Comparison(
             settings=dict(description or {}),
             limit=self.settings.limit,
@@ -116,13 +124,14 @@ class _Results:
         test_set = scored.test_set
         for recogniser, similarity in scored.similarity.items():
             qualities = {method: scored.quality(method, recogniser) for method in scored.methods}
-            for method, quality in qualities.items():
-                self._quality.setdefault(QualityKey(name, method), quality)
+            for method in scored.rankable(recogniser):
+                self._quality.setdefault(QualityKey(name, method), qualities[method])
             self.add_pairs(
                 SetKey(name, recogniser),
                 similarity,
                 test_set.is_genuine,
                 {m: test_set.pair_quality(q, self.settings.pair_quality) for m, q in qualities.items()},
+                {method: scored.fault(method, recogniser) for method in qualities},
                 test_set.pair_identities,
                 folds=test_set.folds,
                 n_images=len(test_set.images),
@@ -135,17 +144,23 @@ class _Results:
         similarity: FloatArray,
         is_genuine: BoolArray,
         qualities: Mapping[str, FloatArray],
+        faults: Mapping[str, str | None],
         pair_identities: IntArray | None,
         *,
         folds: int | None = None,
         n_images: int | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
+        """Verification, and curves of the methods that have no fault; notes tell of the others."""
+        left_out = [f"{m} of {key.recogniser} is left out: {f}" for m, f in faults.items() if f is not None]
+        self._left_out += [f"{key.test_set}: {note}" for note in left_out]
+        notes = (*notes, *left_out)
         self._verification[key] = summarise(
             similarity, is_genuine, folds=folds, fmrs=self.settings.tar_fmrs, n_images=n_images, notes=notes
         )
+        ranking = {method: quality for method, quality in qualities.items() if faults[method] is None}
         measured = measure_curves(
-            similarity, is_genuine, qualities, pair_identities, self.settings, progress=self._progress
+            similarity, is_genuine, ranking, pair_identities, self.settings, progress=self._progress
         )
         for (protocol, fmr, method), curve in measured.curves.items():
             self._curves[CurveKey(key.test_set, key.recogniser, method, protocol, fmr)] = curve
@@ -157,7 +172,7 @@ class _Results:
         test_set = scored.test_set
         recogniser, similarity = next(iter(scored.similarity.items()))
         threshold = self._verification[SetKey(name, recogniser)].operating_points[0].threshold
-        for method in (m for m in scored.methods if m not in left_out):
+        for method in (m for m in scored.rankable(recogniser) if m not in left_out):
             quality = scored.quality(method, recogniser)
             self._galleries += extreme_faces(test_set.images, quality, method, name)
             if isinstance(test_set, VerificationSet):

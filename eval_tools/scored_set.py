@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from eval_tools.cache import apply_cached
+from eval_tools.constant_quality import constant_fault, length_fault
 from eval_tools.measure import Settings
 from eval_tools.models import EmbeddingNorm, ImageFunction, Quality, RandomQuality, Recogniser
 from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality
@@ -46,6 +47,15 @@ class ScoredSet:
     def quality(self, method: str, recogniser: str) -> FloatArray:
         """Quality [N] of the images; the embedding norm depends on the recogniser."""
         return self.image_quality[method] if method in self.image_quality else self.norms[recogniser]
+
+    def fault(self, method: str, recogniser: str) -> str | None:
+        """Why :meth:`quality` cannot rank the images, None if it can."""
+        find = constant_fault if method in self.image_quality else length_fault
+        return find(self.quality(method, recogniser))
+
+    def rankable(self, recogniser: str) -> list[str]:
+        """The methods without a :meth:`fault`."""
+        return [method for method in self.methods if self.fault(method, recogniser) is None]
 
 
 def score_set(

@@ -1,21 +1,92 @@
-"""How the sub-commands of ``igfiqa`` and ``igfiqa-eval`` are declared."""
+"""What the commands ``igfiqa`` and ``igfiqa-eval`` share: their sub-commands, arguments and endings."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
+import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TypeAlias
+
+from igfiqa_head import __version__
+from igfiqa_head.text import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def show_any_name() -> None:
-    """Have names of files that are no UTF-8 printed with escapes; they would end the command."""
-    for stream in (sys.stdout, sys.stderr):
+def run_command(
+    program: str,
+    modules: Sequence[str],
+    arguments: Sequence[str] | None,
+    *,
+    description: str,
+    epilog: str,
+    interrupted: str = "interrupted",
+) -> int:
+    """The exit status of one command of a program, see :func:`exit_status`.
+
+    Args:
+        program: its name.
+        modules: one for each command; its ``add_parser`` declares the command, and what that sets as ``run``
+            takes the options and returns the exit status, or None for success.
+        arguments: None for those of the command line.
+        description, epilog: what ``--help`` shows around the commands.
+        interrupted: what is said after Ctrl-C.
+    """
+
+    def run() -> int | None:
+        parser = argparse.ArgumentParser(
+            prog=program,
+            description=description,
+            epilog=epilog,
+            formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
+        )
+        parser.add_argument("--version", action="version", version=f"igfiqa-head {__version__}")
+        commands = parser.add_subparsers(metavar="COMMAND", required=True)
+        for name in modules:  # imported here so that an interruption of the imports ends like any other
+            importlib.import_module(name).add_parser(commands)
+        options = parser.parse_args(arguments)
+        status: int | None = options.run(options)
+        return status
+
+    return exit_status(run, f"{program}: ", interrupted=interrupted)
+
+
+def exit_status(
+    run: Callable[[], int | None], prefix: str = "", *, failure: int = 2, interrupted: str = "interrupted"
+) -> int:
+    """The exit status of a program: that of ``run``, ``failure`` for bad input or 130 if interrupted.
+
+    Errors and warnings become lines on stderr that begin with ``prefix``. What a terminal cannot show is
+    written as escape codes. A reader that has seen enough, such as ``head``, ends the program with success.
+    """
+    for stream in (sys.stdout, sys.stderr):  # "±" or a file name that is no UTF-8 must not cost the results
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: _tell(f"{prefix}warning: {message}")
+        try:
+            status = run() or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nor may the interpreter write at its end
+            return 0
+        except (ValueError, OSError) as error:
+            _tell(f"{prefix}error: {error}")
+            return failure
+        except KeyboardInterrupt:
+            _tell(f"{prefix}{interrupted}")
+            return 130
+    return status
+
+
+def _tell(line: str) -> None:
+    print(printable(line), file=sys.stderr)
 
 
 def command(
@@ -34,3 +105,18 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def user_path(text: str) -> Path:
+    """The type of arguments that are paths: no shell expands the ``~`` of ``--output=~/results``."""
+    return Path(os.path.expanduser(text))
+
+
+def add_onnxruntime(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, help="threads of onnxruntime; all cores if not given")
+    parser.add_argument(
+        "--providers",
+        nargs="+",
+        metavar="NAME",
+        help="of onnxruntime, in order of preference, such as CUDA CPU; CUDA where it is there if not given",
+    )

@@ -54,8 +54,8 @@ class FaceNetwork:
     ) -> None:
         """Open the file and run it on patterns, since a graph's declared shapes may be open or wrong.
 
-        Warns if it must be run with one face at a time, as insightface does: a shape in a graph whose batch is
-        declared open is that of one face, or the graph was quantised dynamically.
+        Warns if it must be run with one face at a time, as insightface does: the batch is declared open, but
+        a shape in the graph is that of one face, or the graph was quantised dynamically.
 
         Args:
             path: the ONNX file.
@@ -117,9 +117,9 @@ class FaceNetwork:
             return
         if depend_on_company(alone, together):
             raise ValueError(
-                f"{self.path}: the output of a face depends on the other faces of the batch, or on chance, and "
-                "says nothing of the face: it was probably exported in training mode. Export it again in "
-                "evaluation mode (torch: model.eval() before the export)"
+                f"{self.path}: the output of a face depends on the other faces of the batch, or on chance: "
+                "it says nothing of the face. The network was probably exported in training mode: export it "
+                "again in evaluation mode (torch: model.eval() before the export)"
             )
 
     def _run_one_at_a_time(self, reason: str) -> None:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from eval_tools.constant_quality import constant_fault
 from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve
 from eval_tools.test_sets import VerificationSet
 from eval_tools.verification import VerificationResult, verify_similarities
 from igfiqa_head.class_chunks import at_least_float32
 from trainer.loader import to_network_input
-from trainer.log import warnings_as_log_lines
+from trainer.log import LOGGER, warnings_as_log_lines
 from trainer.precision import mixed_precision
 
 BATCH_SIZE = 256
@@ -86,10 +87,18 @@ def evaluate(
     verification = verify_similarities(similarity, test_set.is_genuine)
     if quality is None:
         return Evaluation(verification, None)
+    warn_if_constant(quality, "a test set")
     worse = test_set.pair_quality(quality)
     with warnings_as_log_lines():
         curve = error_rejection_curve(similarity, test_set.is_genuine, worse, fmr=fmr)
     return Evaluation(verification, QualityEvaluation(quality, curve))
+
+
+def warn_if_constant(quality: FloatArray, test_set: str) -> None:
+    """Tell that R ranks nothing, as where it has learned nothing: its curve is then as good as random."""
+    fault = constant_fault(quality)
+    if fault is not None:
+        LOGGER.warning("%s: the quality cannot rank its faces: %s", test_set, fault)
 
 
 def verification_metrics(evaluation: Evaluation) -> dict[str, Any]:

@@ -21,6 +21,7 @@ network does (rank correlation of the qualities, and mean cosine of the embeddin
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.command_line import show_any_name
+from igfiqa_head.command_line import exit_status, user_path
 from igfiqa_head.kinds import OUTPUTS
 
 if TYPE_CHECKING:
@@ -47,17 +48,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="run folder or checkpoint file")
+    parser.add_argument("source", type=user_path, metavar="SOURCE", help="run folder or checkpoint file")
     parser.add_argument("--kind", choices=OUTPUTS, default="quality", help="default: quality")
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         metavar="PATH",
         help="file (.onnx) or folder to write to; default: KIND.onnx in the run's folder, or "
         "CHECKPOINT.KIND.onnx beside the checkpoint",
     )
     parser.add_argument(
-        "--quality-head", type=Path, metavar="FILE", help="quality_head.pt of a run, for a checkpoint without"
+        "--quality-head",
+        type=user_path,
+        metavar="FILE",
+        help="quality_head.pt of a run, for a checkpoint without",
     )
     parser.add_argument(
         "--network",
@@ -67,24 +71,27 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--plugin",
         action="append",
+        type=os.path.expanduser,
         default=[],
         metavar="FILE",
         help="module or .py file that registers the backbone; it is run. Can be repeated",
     )
     parser.add_argument(
         "--images",
-        type=Path,
+        type=user_path,
         metavar="PATH",
         help="aligned 112 x 112 faces to compare on: a folder, .rec or .bin; default: the run's own images, "
         "else rendered faces",
     )
     parser.add_argument(
         "--calibration",
-        type=Path,
+        type=user_path,
         metavar="FILE",
         help="of `igfiqa-eval calibrate`, put into the file: scores then read as 0 to 100",
     )
-    parser.add_argument("--licence", metavar="TEXT", help="what the file may be used for, put into it")
+    parser.add_argument(
+        "--licence", "--license", metavar="TEXT", help="what the file may be used for, put into it"
+    )
     parser.add_argument("--fp16", action="store_true", help="write a float16 copy too")
     parser.add_argument(
         "--int8", action="store_true", help="write an 8-bit copy too, calibrated on the images"
@@ -94,16 +101,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error or a copy that was refused, 130 if interrupted."""
-    show_any_name()
     options = parse_arguments(arguments)
-    try:
-        return export(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; no file was left half-written", file=sys.stderr)
-        return 130
+    interrupted = "interrupted; no file was left half-written"
+    return exit_status(partial(export, options), failure=1, interrupted=interrupted)
 
 
 def export(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 
 from eval_tools.cache import ImageFunction, apply_cached
 from eval_tools.calibration import calibrate, genuine_pairs_at_fmr
+from eval_tools.constant_quality import length_fault
 from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.measure import Settings, measure_curves, summarise
 from eval_tools.models import EmbeddingNorm, RandomQuality, Sharpness
@@ -20,8 +21,8 @@ from eval_tools.results import VerificationSummary
 from eval_tools.scores import FloatArray
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.calibration import Calibration
-from trainer.evaluation import erc_metrics
-from trainer.log import warnings_as_log_lines
+from trainer.evaluation import erc_metrics, warn_if_constant
+from trainer.log import LOGGER, warnings_as_log_lines
 from trainer.on_top import REPAIR, Features
 
 OURS, NORM, SHARPNESS, RANDOM = "IG-FIQA on top", "embedding norm", "sharpness", "random"
@@ -38,7 +39,8 @@ class Judgement:
         similarity: [P] of the pairs.
         quality: [N] of the images, by R.
         verification: how well the recogniser does.
-        curves: quality method -> ERC of protocol ``fixed``, with the worse image as a pair's quality.
+        curves: quality method -> ERC of protocol ``fixed``, with the worse image as a pair's quality; without
+            the norm if the recogniser gives embeddings of one length.
     """
 
     test_set: VerificationSet
@@ -106,12 +108,17 @@ def judge(
     similarity = test_set.similarity(embeddings, "none")
     with torch.inference_mode():
         quality = regressor(torch.from_numpy(features)).numpy()
+    warn_if_constant(quality, name)
     qualities = {
         OURS: quality,
         NORM: EmbeddingNorm().score(embeddings),
         SHARPNESS: np.asarray(found[SHARPNESS]),
         RANDOM: RandomQuality().score(len(quality)),
     }
+    fault = length_fault(qualities[NORM])
+    if fault is not None:
+        LOGGER.warning("%s: the %s is left out: %s", name, NORM, fault)
+        del qualities[NORM]
     return Judgement(
         test_set,
         fmr,

@@ -104,12 +104,12 @@ def _result(recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 
 def _table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    methods = list(next(iter(results.values()))["area"])
+    methods = list(dict.fromkeys(method for result in results.values() for method in result["area"]))
     head = ["test set", "genuine + impostor pairs", "FNMR", *methods]
     lines = [_row(head), _row(["---"] * len(head))]
     for name, result in results.items():
         pairs = f"{result['n_genuine']:,} + {result['n_impostor']:,}"
-        areas = [_area(result["area"][method]) for method in methods]
+        areas = [_area(result["area"].get(method)) for method in methods]
         lines.append(_row([name, pairs, f"{result['fnmr_at_0']:.4f}", *areas]))
     return "\n".join(lines)
 
@@ -118,5 +118,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _area(area: float) -> str:
+def _area(area: float | None) -> str:
+    if area is None:
+        return "-"
     return "no errors" if math.isnan(area) else f"{area:.3f}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from eval_tools.erc import PAIR_PROTOCOLS
 from eval_tools.measure import Settings
 from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
 from eval_tools.test_sets import TestSet, degraded, open_test_set
+from igfiqa_head.command_line import add_onnxruntime, user_path
 
 T = TypeVar("T")
 DEFAULT_FMRS = (1e-3, 1e-4)
@@ -61,6 +63,7 @@ def add_recogniser(
 ) -> None:
     parser.add_argument(
         "--recogniser",
+        "--recognizer",
         nargs=nargs,
         required=required,
         metavar="[NAME=]MODEL",
@@ -91,10 +94,10 @@ def add_quality(parser: argparse.ArgumentParser, *, nargs: str | None = "+", req
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="threads of onnxruntime; all cores if not given")
+    add_onnxruntime(parser)
     parser.add_argument(
         "--cache",
-        type=Path,
+        type=user_path,
         default=default_cache(),
         metavar="FOLDER",
         help="keeps embeddings and qualities by content; an interrupted run goes on from there",
@@ -143,7 +146,7 @@ def add_fmrs(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--output",
-        type=Path,
+        type=user_path,
         default=Path(default),
         metavar="FOLDER",
         help="for the tables (CSV, LaTeX, JSON), the figures (PNG, PDF) and the page",
@@ -191,13 +194,20 @@ def test_set_of(path: str, options: argparse.Namespace) -> TestSet:
 
 
 def recognisers(options: argparse.Namespace) -> dict[str, Recogniser]:
+    return named(options.recogniser, partial(recogniser, options))
+
+
+def recogniser(options: argparse.Namespace, spec: str) -> Recogniser:
     flip = getattr(options, "flip", "sum") != "none"
-    return named(options.recogniser, lambda spec: open_recogniser(spec, flip=flip, threads=options.threads))
+    return open_recogniser(spec, flip=flip, providers=options.providers, threads=options.threads)
 
 
 def qualities(options: argparse.Namespace) -> dict[str, Quality]:
-    chosen = options.quality or []
-    return named(chosen, lambda spec: open_quality(spec, seed=options.seed, threads=options.threads))
+    return named(options.quality or [], partial(quality, options))
+
+
+def quality(options: argparse.Namespace, spec: str) -> Quality:
+    return open_quality(spec, seed=options.seed, providers=options.providers, threads=options.threads)
 
 
 def named(texts: Sequence[str], open_one: Callable[[str], T]) -> dict[str, T]:
@@ -220,5 +230,5 @@ def split_name(text: str) -> tuple[str, str]:
     name, equals, spec = text.partition("=")
     is_path_with_equals = Path(text).exists() or "/" in name or os.sep in name
     if equals and name and spec and not is_path_with_equals:
-        return name, spec
-    return Path(text).resolve().stem, text
+        return name, os.path.expanduser(spec)
+    return Path(text).resolve().stem, os.path.expanduser(text)

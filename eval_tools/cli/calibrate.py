@@ -9,7 +9,7 @@ import numpy as np
 
 from eval_tools.calibration import calibrate, check_knots
 from eval_tools.cli.one_method import add_one_method, scored_method
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, command, user_path
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -28,7 +28,7 @@ def add_parser(commands: Commands) -> None:
     add_one_method(parser)
     parser.add_argument("--knots", type=int, default=101, metavar="K", help="longest table of the file")
     parser.add_argument(
-        "--output", type=Path, default=Path("calibration.json"), metavar="FILE", help="file to write"
+        "--output", type=user_path, default=Path("calibration.json"), metavar="FILE", help="file to write"
     )
 
 

@@ -18,7 +18,6 @@ from eval_tools.cli.arguments import (
     test_set_of,
 )
 from eval_tools.measure import Settings
-from eval_tools.models import open_quality, open_recogniser
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
 
@@ -51,11 +50,11 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
     recognisers = {}
     if options.recogniser is not None:
         name, model = split_name(options.recogniser)
-        recognisers[name] = open_recogniser(model, flip=options.flip != "none", threads=options.threads)
+        recognisers[name] = arguments.recogniser(options, model)
     scored = score_set(
         test_set_of(path, options),
         recognisers,
-        {method: open_quality(quality, seed=options.seed, threads=options.threads)},
+        {method: arguments.quality(options, quality)},
         Settings(fmrs=(options.fmr,), flip=options.flip, on_bad=options.on_bad, seed=options.seed),
         cache=arguments.cache_folder(options),
         title=reference,
@@ -64,6 +63,9 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         print(f"{reference}: {note}")
     recogniser, similarity = next(iter(scored.similarity.items()), ("", None))
     scores = scored.quality(method, recogniser)
+    fault = scored.fault(method, recogniser)
+    if fault is not None:
+        raise ValueError(f"{method} means nothing on {reference}: {fault}")
     if similarity is None:
         return ScoredMethod(method, reference, scores, None)
     pair_quality = scored.test_set.pair_quality(scores)

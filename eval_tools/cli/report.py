@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from eval_tools.outputs import REPORT_FILE
 from eval_tools.results import Comparison
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, command, user_path
 
 DETAILS = """\
 Reads a folder that compare, ijb or erc wrote and makes one HTML file of it: interactive
@@ -17,9 +16,15 @@ network and no other file; send it as it is."""
 
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "report", run, "Write the results as one page to look at.", DETAILS)
-    parser.add_argument("results", type=Path, metavar="FOLDER", help="the --output of compare, ijb or erc")
     parser.add_argument(
-        "--output", type=Path, default=None, metavar="FILE", help=f"by default {REPORT_FILE} in that folder"
+        "results", type=user_path, metavar="FOLDER", help="the --output of compare, ijb or erc"
+    )
+    parser.add_argument(
+        "--output",
+        type=user_path,
+        default=None,
+        metavar="FILE",
+        help=f"by default {REPORT_FILE} in that folder",
     )
 
 

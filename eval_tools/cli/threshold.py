@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from eval_tools.cli.one_method import ScoredMethod, add_one_method, scored_method
 from eval_tools.quality_threshold import (
@@ -13,7 +12,7 @@ from eval_tools.quality_threshold import (
     quality_threshold_for_discard,
     quality_threshold_for_fnmr,
 )
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, command, user_path
 
 DETAILS = """\
 The lowest score that brings the false non-match rate of the remaining comparisons down
@@ -33,7 +32,7 @@ def add_parser(commands: Commands) -> None:
     goal.add_argument("--fnmr", type=float, metavar="RATE", help="wanted false non-match rate")
     goal.add_argument("--discard", type=float, metavar="SHARE", help="wanted share of images")
     goal.add_argument("--discard-pairs", type=float, metavar="SHARE", help="wanted share of genuine pairs")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write it as JSON")
+    parser.add_argument("--output", type=user_path, metavar="FILE", help="also write it as JSON")
 
 
 def run(options: argparse.Namespace) -> None:

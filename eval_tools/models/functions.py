@@ -95,7 +95,10 @@ class Sharpness:
 
 
 class EmbeddingNorm:
-    """Length of a recogniser's embedding of the upright face; constant if the network normalises itself."""
+    """Length of a recogniser's embedding of the upright face; no quality if the network normalises itself.
+
+    :func:`eval_tools.constant_quality.length_fault` tells.
+    """
 
     def score(self, embeddings: ArrayLike | ChunkedEmbeddings) -> NDArray[np.float64]:
         """[N, V, D], whole or in chunks -> [N]."""

@@ -179,15 +179,15 @@ def _files(root: str, folders: Folders, name: str) -> tuple[str, FolderFiles]:
 def _locate(root: str, files_of: Callable[[str], tuple[str, FolderFiles]], image: str) -> str:
     name, _, wanted = image.partition("/")
     folder, found = files_of(name)
-    stem = Names(map(_stem, (*found.images, *found.unread))).find(wanted)
-    fitting = [file for file in found.images if _stem(file) == stem]
+    stem = Names(map(_without_suffix, (*found.images, *found.unread))).find(wanted)
+    fitting = [file for file in found.images if _without_suffix(file) == stem]
     if len(fitting) != 1:
-        unread = [why for file, why in found.unread.items() if _stem(file) == stem]
+        unread = [why for file, why in found.unread.items() if _without_suffix(file) == stem]
         what = f"are several images ({', '.join(fitting)})" if fitting else "is no image"
         reason = unread[0] if unread and not fitting else ", ".join(IMAGE_SUFFIXES)
         raise ValueError(f"there {what} {os.path.join(root, image)} ({reason})")
     return f"{folder}/{fitting[0]}"
 
 
-def _stem(file: str) -> str:
+def _without_suffix(file: str) -> str:
     return os.path.splitext(file)[0]

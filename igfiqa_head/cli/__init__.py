@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-import warnings
 from collections.abc import Sequence
-from functools import partial
 
-from igfiqa_head.cli import demo, install, score
-from igfiqa_head.command_line import show_any_name
-from igfiqa_head.text import printable
+from igfiqa_head.command_line import run_command
 
-COMMANDS = (score, install, demo)
+COMMANDS = tuple(f"igfiqa_head.cli.{name}" for name in ("score", "install", "demo"))
 
 DESCRIPTION = """\
 How good are these face images? Scores faces in images, folders, videos and
@@ -39,29 +33,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 1 if ``score`` could not score everything, 2 on bad input, 130 if interrupted.
     """
-    parser = argparse.ArgumentParser(
-        prog="igfiqa",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=30),
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in COMMANDS:
-        module.add_parser(commands)
-    show_any_name()
-    options = parser.parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = _one_line
-        try:
-            status: int = options.run(options)
-        except (ValueError, OSError) as error:
-            print(f"igfiqa: error: {printable(str(error))}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print("igfiqa: interrupted", file=sys.stderr)
-            return 130
-    return status
-
-
-def _one_line(message, category, filename, lineno, file=None, line=None) -> None:  # type: ignore[no-untyped-def]
-    print(f"igfiqa: warning: {printable(str(message))}", file=sys.stderr)
+    return run_command("igfiqa", COMMANDS, arguments, description=DESCRIPTION, epilog=EPILOG)

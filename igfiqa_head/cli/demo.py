@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from igfiqa_head.cli.arguments import add_pack
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, command, user_path
 
 DETAILS = """\
 Opens a page in the browser: drop photographs, see their faces by quality, move a
@@ -17,7 +16,7 @@ threshold. It serves this computer alone, and the images do not leave it.
 
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "demo", run, "Try a quality model in the browser.", DETAILS)
-    parser.add_argument("model", type=Path, metavar="QUALITY.onnx", help="of kind quality or both")
+    parser.add_argument("model", type=user_path, metavar="QUALITY.onnx", help="of kind quality or both")
     add_pack(parser)
     parser.add_argument("--port", type=int, help="a free one from 7860 on if not given")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")

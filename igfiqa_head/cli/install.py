@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, command, user_path
 
 DETAILS = """\
 It goes to a sub-folder: in the pack's own folder insightface would take it for the
@@ -20,7 +19,7 @@ recogniser, without a word. Then two lines give every face its quality:
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "install", run, "Put a quality model into an insightface pack.", DETAILS)
     parser.add_argument("pack", metavar="PACK", help="its folder, or its name in ~/.insightface/models")
-    parser.add_argument("model", type=Path, metavar="QUALITY.onnx", help="of kind quality or both")
+    parser.add_argument("model", type=user_path, metavar="QUALITY.onnx", help="of kind quality or both")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from os.path import expanduser
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from igfiqa_head.calibration import Calibration
 from igfiqa_head.cli.arguments import add_pack
 from igfiqa_head.cli.showing import problems, summary
-from igfiqa_head.command_line import Commands, command
+from igfiqa_head.command_line import Commands, add_onnxruntime, command
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.figure_files import SUFFIXES
 from igfiqa_head.io.image_files import OTHERS, counted
@@ -49,17 +50,15 @@ could not be, 2 if nothing was done because of a wrong argument."""
 
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "score", run, "Score faces in images, folders and videos.", DETAILS)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, folder, video, .rec or .bin")
-    parser.add_argument("--model", required=True, metavar="FILE", help="quality model (ONNX)")
+    parser.add_argument(
+        "inputs", nargs="+", type=expanduser, metavar="INPUT", help="image, folder, video, .rec or .bin"
+    )
+    parser.add_argument(
+        "--model", required=True, type=expanduser, metavar="FILE", help="quality model (ONNX)"
+    )
     _add_faces(parser)
     _add_outputs(parser)
-    parser.add_argument("--threads", type=int, help="threads of onnxruntime; all cores if not given")
-    parser.add_argument(
-        "--providers",
-        nargs="+",
-        metavar="NAME",
-        help="of onnxruntime, in order of preference, such as CUDAExecutionProvider",
-    )
+    add_onnxruntime(parser)
 
 
 def _add_faces(parser: argparse.ArgumentParser) -> None:
@@ -93,15 +92,22 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
 
 def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--output", metavar="FILE", help="table of all faces and of what was not scored, .csv or .json"
+        "--output",
+        type=expanduser,
+        metavar="FILE",
+        help="table of all faces and of what was not scored, .csv or .json",
     )
     parser.add_argument(
         "--best-per-folder",
+        type=expanduser,
         metavar="FILE",
         help="table of the best face of each folder (of .rec files: of each label), .csv or .json",
     )
     parser.add_argument(
-        "--sheet", metavar="FILE", help="contact sheet of the faces from low to high quality, .png or .pdf"
+        "--sheet",
+        type=expanduser,
+        metavar="FILE",
+        help="contact sheet of the faces from low to high quality, .png or .pdf",
     )
     parser.add_argument(
         "--min-quality",
@@ -111,6 +117,7 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--calibration",
+        type=expanduser,
         metavar="FILE",
         help="what the qualities mean, from igfiqa-eval calibrate, in place of what the model says itself",
     )

@@ -14,6 +14,8 @@ SHOWN = 5
 
 SHOWN_PROBLEMS = 20
 
+_SEVERAL, _ROUNDING = 8, 1e-5
+
 
 def summary(rows: Sequence[ScoredFace]) -> str:
     """The distribution of the qualities, and the faces at its ends."""
@@ -22,6 +24,8 @@ def summary(rows: Sequence[ScoredFace]) -> str:
     lines = [f"{_count(len(faces), 'face')} in {_count(n_images, 'image')}"]
     if len(faces) > 1:
         lines.append(_distribution([face.quality or 0.0 for face in faces]))
+    if len(faces) >= _SEVERAL and _is_constant(faces[-1].quality or 0.0, faces[0].quality or 0.0):
+        lines.append("all faces have the same quality: unless they are one picture, the model ranks nothing")
     if any(face.accepted is not None for face in faces):
         n_below = sum(not face.accepted for face in faces)
         lines.append(f"below --min-quality: {n_below:,} ({100 * n_below / len(faces):.1f} %)")
@@ -30,6 +34,11 @@ def summary(rows: Sequence[ScoredFace]) -> str:
     else:
         lines += [*map(_face_line, faces[:SHOWN]), "  ...", *map(_face_line, faces[-SHOWN:])]
     return "\n".join(lines)
+
+
+def _is_constant(low: float, high: float) -> bool:
+    """Whether the two differ by the rounding of a network only."""
+    return high - low <= _ROUNDING * max(abs(low), abs(high))
 
 
 def problems(rows: Sequence[ScoredFace], *, are_in_file: bool) -> str:

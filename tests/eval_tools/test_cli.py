@@ -319,6 +319,30 @@ def test_a_name_cannot_command_the_terminal_or_break_a_line(
     assert "\x1b" not in capsys.readouterr().err
 
 
+def test_the_home_folder_is_found_behind_an_equals_sign(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell expands the ~ of --output=~/results or of NAME=~/file."""
+    monkeypatch.setenv("HOME", str(here))
+    arguments = "fr=~/recogniser.onnx --quality q=~/quality.onnx --fmr 0.1 --bootstrap 0 --no-cache"
+    assert run(f"compare set=~/pairs.bin --recogniser {arguments} --output=~/results") == 0
+    assert run("report ~/results --output=~/page.html") == 0
+    assert run("calibrate pairs.bin --quality quality.onnx --cache=~/kept --output=~/calibration.json") == 0
+    assert all((here / name).exists() for name in ("results", "page.html", "kept", "calibration.json"))
+    assert not (here / "~").exists()
+
+
+def test_both_spellings_of_recogniser_and_an_order_of_providers(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of providers that are not there one warning tells, however many models are opened."""
+    models = "--recognizer recogniser.onnx b=recogniser.onnx --quality quality.onnx --fmr 0.1 --bootstrap 0"
+    assert run(f"compare pairs.bin {models} --providers TensorRT cuda CPU") == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "Provider" in line]
+    assert len(warned) == 1
+    assert warned[0].endswith("CPUExecutionProvider is used")
+    assert run("threshold pairs.bin --quality quality.onnx --discard 0.1 --providers CUDA") == 2
+    assert "onnxruntime has no CUDAExecutionProvider here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_reader_that_leaves_and_a_plain_terminal_cost_no_results(here: Path, encoding: str) -> None:
     command = [sys.executable, "-c", "import sys; from eval_tools.cli import main; sys.exit(main())"]

@@ -73,7 +73,7 @@ def test_a_run_exports_the_same_by_itself(a_run: Path) -> None:
 def test_metadata_from_the_command_line(a_run: Path, tmp_path: Path) -> None:
     CALIBRATION.save(tmp_path / "calibration.json")
     output = tmp_path / "models" / "mine.onnx"
-    arguments = ["--calibration", str(tmp_path / "calibration.json"), "--licence", "CC0-1.0"]
+    arguments = ["--calibration", str(tmp_path / "calibration.json"), "--license", "CC0-1.0"]
     assert main([str(a_run), "--kind", "both", "--output", str(output), *arguments, *PLUGIN]) == 0
     model = QualityModel(output)
     assert model.calibration == CALIBRATION

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from igfiqa_head.recogniser_graph import RecogniserGraph
 from plugins.datasets.synthetic import SyntheticFaces
 from tests.onnx_models import expected, write_model
 from trainer.judging import NORM, OURS, RANDOM, SHARPNESS, Judgement, judge, relative_area
+from trainer.log import LOGGER
 from trainer.on_top import Features
 
 
@@ -63,6 +65,22 @@ def test_curves_are_of_the_recognisers_own_similarities(tmp_path: Path) -> None:
     assert (metrics["n_genuine"], metrics["n_impostor"]) == (80, 700)
     assert metrics["fnmr_at_0"] == curve.fnmr[0]
     np.testing.assert_allclose(result.quality, np.linalg.norm(embeddings, axis=1), rtol=1e-4)
+
+
+def test_the_norm_of_unit_length_embeddings_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    path = write_model(tmp_path / "recogniser.onnx", size=112)
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.node.append(onnx.helper.make_node("LpNormalization", ["raw"], ["embedding"], axis=1, p=2))
+    onnx.save(model, path)
+    features_of = Features(RecogniserGraph(path))
+    result = judge("some", degraded(faces()), features_of, Norm(), fmr=1e-2, cache=None)
+    assert set(result.erc_metrics()["area"]) == {OURS, SHARPNESS, RANDOM}
+    assert "some: the embedding norm is left out: the recogniser gives embeddings of one" in caplog.text
+    assert "some: the quality cannot rank its faces" in caplog.text  # R says the length, too
 
 
 def test_verification_without_folds_has_no_accuracy(tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def test_install_puts_the_model_where_insightface_does_not_look(
     assert installed.is_relative_to(pack)
 
 
+def test_the_home_folder_is_found_behind_an_equals_sign(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No shell expands the ~ of --output=~/scores.csv."""
+    write_aligned(here / "people", 2)
+    monkeypatch.setenv("HOME", str(here))
+    outputs = ["--output=~/scores.csv", "--sheet=~/sheet.png", "--best-per-folder=~/best.csv"]
+    assert main(["score", "~/people", "--model=~/quality.onnx", *outputs]) == 0
+    assert all((here / name).exists() for name in ("scores.csv", "sheet.png", "best.csv"))
+
+
 @pytest.mark.parametrize("command", [["install", "nopack", "quality.onnx"], ["demo", "nowhere.onnx"]])
 def test_other_commands_give_one_line_too(
     here: Path, capsys: pytest.CaptureFixture[str], command: list[str]

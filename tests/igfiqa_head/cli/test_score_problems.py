@@ -226,7 +226,7 @@ def test_a_video_of_photographs_without_a_pack_is_one_problem(here: Path) -> Non
         ("people --min-quality 60%", "needs a calibrated model"),
         ("people --calibration people/000.png", "people/000.png"),
         ("people --pack nopack", "no insightface pack 'nopack'"),
-        ("people --providers NoSuchProvider", "onnxruntime has no NoSuchProvider"),
+        ("people --providers NoSuchProvider", "onnxruntime knows no provider 'NoSuchProvider'"),
         ("people --every 0", "every must be at least 1"),
         ("people --top 0", "--top must be at least 1"),
     ],

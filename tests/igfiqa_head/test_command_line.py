@@ -1,0 +1,76 @@
+"""The one beginning and the one end of both commands."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import eval_tools.cli
+import igfiqa_head.cli
+from igfiqa_head.command_line import exit_status, user_path
+
+MAINS = {"igfiqa": igfiqa_head.cli.main, "igfiqa-eval": eval_tools.cli.main}
+
+
+@pytest.mark.parametrize("name", MAINS)
+def test_the_version_is_told(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        MAINS[name](["--version"])
+    assert capsys.readouterr().out == f"igfiqa-head {igfiqa_head.__version__}\n"
+
+
+def raises(error: BaseException) -> Callable[[], int]:
+    def run() -> int:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (ValueError("two\nlines\x1b[2J"), 2, "me: error: two\\nlines\\x1b[2J\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "me: error: [Errno 2] No such file: 'x'\n"),
+        (KeyboardInterrupt(), 130, "me: interrupted\n"),
+        (BrokenPipeError(), 0, ""),
+    ],
+)
+def test_a_program_ends_with_one_line_and_its_exit_status(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    told: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # a broken pipe replaces it
+    assert exit_status(raises(error), "me: ") == status
+    assert capsys.readouterr().err == told
+
+
+def test_success_and_other_statuses_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> int:
+        warnings.warn("mind\nthis", stacklevel=1)
+        return 1
+
+    assert exit_status(run, "me: ") == 1
+    assert capsys.readouterr().err == "me: warning: mind\\nthis\n"
+    assert exit_status(lambda: None) == 0
+    assert exit_status(raises(ValueError("bad")), failure=1) == 1
+
+
+def test_a_terminal_without_a_character_costs_no_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert exit_status(lambda: print("99.8 ± 0.1")) == 0
+    assert stream.buffer.getvalue() == b"99.8 \\xb1 0.1\n"  # type: ignore[attr-defined]
+
+
+def test_the_home_folder_of_a_path_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert user_path("~/results") == tmp_path / "results"
+    assert user_path("results/~") == Path("results/~")
