@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from eval_tools.calibration import GenuinePairs, check_reference
 from eval_tools.operating_points import OperatingPoint
-from eval_tools.scores import FloatArray, is_number
+from eval_tools.scores import FloatArray, is_number, unresolved_text
 from igfiqa_head.io.atomic import atomic_path
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
@@ -118,6 +118,9 @@ class QualityThreshold:
             f"{self.point.target_fmr:g} (effective {self.point.fmr:.3g}): FNMR {kept.fnmr:.3g}, "
             f"95 % interval {low:.3g} to {high:.3g} if pairs were independent, wider where they share people."
         )
+        if not self.point.resolved:
+            point = self.point
+            text += f" {unresolved_text(point.target_fmr, point.n_impostor, point.fmr)}."
         if self.goal == "fnmr" and high > self.wanted:
             text += f" So these pairs are too few to show that the FNMR is at most {self.wanted:g}."
         return text
@@ -130,7 +133,7 @@ class QualityThreshold:
             "statement": self.statement,
         }
         if self.point is not None:
-            document["point"]["effective_fmr"] = self.point.fmr
+            document["point"] |= {"effective_fmr": self.point.fmr, "resolved": self.point.resolved}
         return json.dumps(document, indent=1)
 
     def save(self, path: str | os.PathLike[str]) -> None:
