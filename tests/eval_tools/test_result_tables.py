@@ -57,6 +57,9 @@ def test_an_area_at_an_fmr_that_is_not_resolved_is_neither_best_nor_unmarked() -
     assert [curves[fmr]["good"]["resolved"] for fmr in ("0.01", "0.0001")] == [True, False]
     tars = verification_table(comparison).cells[0][-2:]
     assert [cell.resolved for cell in tars] == [True, False]
+    reasons = [note for note in verification_table(comparison).notes if "cannot be resolved" in note]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("set: FMR 0.0001 cannot be resolved with 300 impostor pairs")
 
 
 def test_usual_fmrs_are_left_out_where_a_set_does_not_resolve_them() -> None:
@@ -104,9 +107,9 @@ def test_without_resampling_nobody_is_called_worse_than_random() -> None:
 def test_ties_that_the_discard_grid_cuts_through_are_told() -> None:
     qualities = {"flat": np.zeros(1400), "fine": np.arange(1400.0)}
     comparison = _compared(1000, qualities, fmrs=(0.01,), n_resamples=0)
-    (note,) = [n for n in area_table(comparison, "crfiqa").notes if "one and the same" in n]
-    assert note.startswith("set: 100% of the pairs have one and the same flat")
-    assert not any("one and the same" in n for n in area_table(comparison, "fixed").notes)
+    (note,) = [n for n in area_table(comparison, "crfiqa").notes if "equal quality" in n]
+    assert "(flat 100 % of all pairs)" in note
+    assert not any("equal quality" in n for n in area_table(comparison, "fixed").notes)
 
 
 def _separated(n_errors: int) -> Comparison:
