@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from eval_tools.calibration import GenuinePairs, check_reference
 from eval_tools.operating_points import OperatingPoint
-from eval_tools.scores import FloatArray, is_number, unresolved_text
+from eval_tools.scores import FloatArray, is_number, resolves, unresolved_text
 from igfiqa_head.io.atomic import atomic_path
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
@@ -62,6 +62,11 @@ class Survivors:
         return self.n_errors / self.n_genuine_left
 
     @property
+    def fnmr_resolved(self) -> bool:
+        """Whether the FNMR is at least one error among the pairs left; of no error nothing lower is known."""
+        return bool(self.n_genuine_left and resolves(self.n_genuine_left, self.fnmr or 0.0))
+
+    @property
     def fnmr_interval(self) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the FNMR; too narrow as far as pairs share persons."""
         if not self.n_genuine_left or self.n_errors is None:
@@ -69,7 +74,7 @@ class Survivors:
         return wilson_interval(self.n_errors, self.n_genuine_left)
 
     def as_json(self) -> dict[str, Any]:
-        rates = ("image_discard", "pair_discard", "fnmr", "fnmr_interval")
+        rates = ("image_discard", "pair_discard", "fnmr", "fnmr_resolved", "fnmr_interval")
         return asdict(self) | {name: getattr(self, name) for name in rates}
 
 

@@ -349,3 +349,17 @@ def test_figures_of_one_method_at_an_fmr_that_is_not_resolved_are_marked(
     lines = [line for line in capsys.readouterr().out.splitlines() if "expected FNMR" in line]
     assert lines
     assert all(line.endswith("†") for line in lines)
+
+
+def test_an_error_rate_of_no_error_is_marked_in_the_table_of_thresholds(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (
+        "threshold people --quality quality.onnx --recogniser recogniser.onnx --discard 0.2 --output t.json"
+    )
+    assert run(f"{command} --fmr 0.5") == 0
+    printed = capsys.readouterr().out
+    document = json.loads((here / "t.json").read_text())
+    rows = [*document["table"], document["kept"]]
+    assert printed.count("0.0000†") == sum(row["fnmr"] == 0 for row in rows) > 0
+    assert "† no error among the pairs left" in printed
