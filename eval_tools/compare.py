@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from eval_tools.constant_quality import constant_fault
 from eval_tools.galleries import extreme_faces, missed_pairs
 from eval_tools.measure import Settings, measure_curves, summarise
@@ -155,8 +157,14 @@ class _Results:
         left_out = [f"{m} of {key.recogniser} is left out: {f}" for m, f in faults.items() if f is not None]
         self._left_out += [f"{key.test_set}: {note}" for note in left_out]
         notes = (*notes, *left_out)
+        n_impostor = int(np.count_nonzero(~is_genuine))
         self._verification[key] = summarise(
-            similarity, is_genuine, folds=folds, fmrs=self.settings.tar_fmrs, n_images=n_images, notes=notes
+            similarity,
+            is_genuine,
+            folds=folds,
+            fmrs=self.settings.points_fmrs(n_impostor),
+            n_images=n_images,
+            notes=(*notes, *self.settings.left_out(n_impostor)),
         )
         ranking = {method: quality for method, quality in qualities.items() if faults[method] is None}
         measured = measure_curves(
@@ -171,7 +179,8 @@ class _Results:
         """Faces and missed pairs of each method; the pairs are those of the first recogniser."""
         test_set = scored.test_set
         recogniser, similarity = next(iter(scored.similarity.items()))
-        threshold = self._verification[SetKey(name, recogniser)].operating_points[0].threshold
+        points = self._verification[SetKey(name, recogniser)].operating_points
+        threshold = next((point for point in points if point.resolved), points[0]).threshold
         for method in (m for m in scored.rankable(recogniser) if m not in left_out):
             quality = scored.quality(method, recogniser)
             self._galleries += extreme_faces(test_set.images, quality, method, name)

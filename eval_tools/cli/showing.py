@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eval_tools.measure import Settings
+from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.outputs import REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
-from eval_tools.tables import MARKS
+from eval_tools.tables import MARKS, MEANINGS
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
@@ -23,7 +23,7 @@ def description(options: argparse.Namespace, settings: Settings) -> dict[str, st
     return {
         **files,
         "protocols": ", ".join(settings.protocols),
-        "target FMRs": ", ".join(f"{fmr:g}" for fmr in settings.fmrs),
+        "target FMRs": _targets(settings),
         "mirror image": settings.flip,
         "pair quality": settings.pair_quality,
         "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
@@ -48,8 +48,14 @@ def print_tables(comparison: Comparison) -> None:
     shown = tables(comparison)
     for table in shown.values():
         print(table.to_text(styled=styled), end="\n\n")
-    if any(cell.rank for table in shown.values() for row in table.cells for cell in row):
-        print(f"{MARKS['best']} best, {MARKS['second']} second of a column")
+    found = {mark for table in shown.values() for mark in table.marks}
+    if found:
+        print("; ".join(f"{MARKS[mark]} {MEANINGS[mark]}" for mark in MEANINGS if mark in found))
+
+
+def _targets(settings: Settings) -> str:
+    targets = ", ".join(f"{fmr:g}" for fmr in settings.fmrs or DEFAULT_FMRS)
+    return targets if settings.fmrs else f"{targets}, as far as a set resolves them"
 
 
 def _listed(values: Sequence[str] | str) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.report.charts import chart_data
-from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve, SignificanceKey
-from eval_tools.significance import PairedComparison
-from eval_tools.tables import Table, area_table, verification_table
+from eval_tools.result_tables import area_table, verification_table
+from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve
+from eval_tools.tables import Table
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.images import encode_image
 
@@ -101,36 +101,11 @@ def _area_section(comparison: Comparison, protocol: str) -> dict[str, Any]:
         "protocol": protocol,
         "explanation": PROTOCOLS[protocol],
         "table": table,
-        "alike": _as_good_as_the_best(comparison, protocol, table),
         "interval": f"{100 * bands[0].level:g} % intervals from {bands[0].n_resamples} resamples"
         if bands
         else "",
         "best": _best_methods(table),
     }
-
-
-def _as_good_as_the_best(comparison: Comparison, protocol: str, table: Table) -> set[tuple[int, int]]:
-    """(row, column) of the areas that resampling does not tell from the best of their recogniser."""
-    keys = [key for key in comparison.curves if key.protocol == protocol]
-    columns = dict.fromkeys((key.test_set, key.fmr) for key in keys)
-    rows = dict.fromkeys((key.recogniser, key.method) for key in keys)
-    alike = set()
-    for column, (test_set, fmr) in enumerate(columns):
-        best = {
-            recogniser: method
-            for (recogniser, method), cells in zip(rows, table.cells, strict=True)
-            if cells[column].rank == "best"
-        }
-        for row, (recogniser, method) in enumerate(rows):
-            key = SignificanceKey(test_set, recogniser, protocol, fmr)
-            pair = {method, best.get(recogniser)}
-            if any(_is_alike(c, pair) for c in comparison.significance.get(key, ())):
-                alike.add((row, column))
-    return alike
-
-
-def _is_alike(comparison: PairedComparison, pair: set[str | None]) -> bool:
-    return {comparison.first, comparison.second} == pair and comparison.p_value >= 1 - comparison.level
 
 
 def _best_methods(table: Table) -> list[tuple[str, int]]:
