@@ -17,16 +17,15 @@ from eval_tools.tables import MARKS
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
-    """How a run was made, for its page."""
-    given = {name: getattr(options, name, None) for name in ("test_sets", "pairs", "recogniser", "quality")}
-    files = {name.replace("_", " "): _listed(value) for name, value in given.items() if value}
+    """How a run was made, for its page: what had a part in it."""
+    names = ("test_sets", "pairs", "recogniser", "quality")
+    given = {name: value for name in names if (value := getattr(options, name, None))}
+    files = {name.replace("_", " "): _listed(value) for name, value in given.items()}
     return {
         **files,
-        "protocols": ", ".join(settings.protocols),
         "target FMRs": ", ".join(f"{fmr:g}" for fmr in settings.fmrs),
-        "mirror image": settings.flip,
-        "pair quality": settings.pair_quality,
-        "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
+        **(_of_models(settings) if "recogniser" in given else {}),
+        **(_of_curves(settings) if "pairs" in given or "quality" in given else {}),
         "bad images and pairs": settings.on_bad,
         "command": shlex.join(["igfiqa-eval", *sys.argv[1:]]),
         "version": f"igfiqa-head {_version()}",
@@ -50,6 +49,18 @@ def print_tables(comparison: Comparison) -> None:
         print(table.to_text(styled=styled), end="\n\n")
     if any(cell.rank for table in shown.values() for row in table.cells for cell in row):
         print(f"{MARKS['best']} best, {MARKS['second']} second of a column")
+
+
+def _of_models(settings: Settings) -> dict[str, str]:
+    return {"mirror image": settings.flip}
+
+
+def _of_curves(settings: Settings) -> dict[str, str]:
+    return {
+        "protocols": ", ".join(settings.protocols),
+        "pair quality": settings.pair_quality,
+        "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
+    }
 
 
 def _listed(values: Sequence[str] | str) -> str:

@@ -53,6 +53,8 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         significance=comparison.significance,
         galleries=[_gallery(gallery) for gallery in comparison.galleries],
         settings=comparison.settings,
+        ranked=_ranked,
+        several_sets=len({key.test_set for key in comparison.quality}) > 1,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -131,6 +133,10 @@ def _as_good_as_the_best(comparison: Comparison, protocol: str, table: Table) ->
 
 def _is_alike(comparison: PairedComparison, pair: set[str | None]) -> bool:
     return {comparison.first, comparison.second} == pair and comparison.p_value >= 1 - comparison.level
+
+
+def _ranked(table: Table) -> bool:
+    return any(cell.rank for row in table.cells for cell in row)
 
 
 def _best_methods(table: Table) -> list[tuple[str, int]]:
