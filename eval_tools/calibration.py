@@ -15,11 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
 
 from eval_tools.operating_points import OperatingPoint, point_at_fmr, warned
-from eval_tools.scores import BoolArray, FloatArray, IntArray, check_count, check_genuine, check_scores
+from eval_tools.scores import (
+    RULE_OF_THIRTY,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    check_count,
+    check_genuine,
+    check_scores,
+)
 from igfiqa_head.calibration import MAX_KNOTS, Calibration, ExpectedFNMR, PercentScale, short_decimals
-
-# With 30 errors the true rate is within 30 % of the measured one with 90 % confidence (ISO/IEC 19795-1).
-RULE_OF_THIRTY = 30
 
 
 class FewErrorsWarning(UserWarning):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from eval_tools.galleries import extreme_faces, missed_pairs
 from eval_tools.measure import Settings, measure_curves, summarise
 from eval_tools.models import Quality, RandomQuality, Recogniser
@@ -141,8 +143,14 @@ class _Results:
         n_images: int | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
+        n_impostor = int(np.count_nonzero(~is_genuine))
         self._verification[key] = summarise(
-            similarity, is_genuine, folds=folds, fmrs=self.settings.tar_fmrs, n_images=n_images, notes=notes
+            similarity,
+            is_genuine,
+            folds=folds,
+            fmrs=self.settings.points_fmrs(n_impostor),
+            n_images=n_images,
+            notes=(*notes, *self.settings.left_out(n_impostor)),
         )
         measured = measure_curves(
             similarity, is_genuine, qualities, pair_identities, self.settings, progress=self._progress

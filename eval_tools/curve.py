@@ -88,6 +88,23 @@ class ErrorRejectionCurve:
         fmr = np.atleast_1d(self.effective_fmr)
         return np.flatnonzero(~is_resolved(self.target_fmr, self.n_impostor[: fmr.size], fmr))
 
+    def resolved_to(self, limit: float | None) -> bool:
+        """Whether the target FMR is resolved at all points that the area up to ``limit`` rests on.
+
+        ``limit`` None is the :attr:`end`.
+        """
+        beyond = int(np.searchsorted(self.discard, (limit or self.end) - _ROUNDING))
+        reach = beyond if self.is_step else beyond + 1  # a straight line needs its right end as well
+        return not (self.unresolved_at < reach).any()
+
+    @property
+    def resolved_end(self) -> float | None:
+        """Discard fraction up to which the target FMR is resolved; None if it is not even at 0."""
+        if self.resolved:
+            return self.end
+        first = int(self.unresolved_at[0])
+        return float(self.discard[first - (0 if self.is_step else 1)]) if first else None
+
     @property
     def is_step(self) -> bool:
         """Whether the rate holds from one point to the next, or else straight lines join the points."""

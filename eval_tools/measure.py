@@ -12,6 +12,7 @@ import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve, Protocol
 from eval_tools.erc import check_protocol, error_rejection_curves
+from eval_tools.pair_erc import share_cut_through
 from eval_tools.results import MeasuredCurve, VerificationSummary
 from eval_tools.scores import (
     BoolArray,
@@ -20,11 +21,14 @@ from eval_tools.scores import (
     UnresolvedFMRWarning,
     check_count,
     check_fmrs,
+    comparisons_needed,
     is_number,
+    resolvable_fmrs,
 )
 from eval_tools.significance import Bootstrap, PairedComparison, bootstrap, check_resampling
 from eval_tools.verification import RocCurve, operating_point, roc_curve, verify_similarities
 
+DEFAULT_FMRS = (1e-3, 1e-4)
 DET_POINTS = 500
 HISTOGRAM_BINS = 80
 
@@ -34,11 +38,10 @@ class Settings:
     """How pairs are judged.
 
     Attributes:
-        fmrs: target FMRs of the curves.
-        tar_fmrs: target FMRs of the true accept rates, by default those of the curves.
-
-    Raises:
-        ValueError: a value out of range; before hours of computing, not after.
+        fmrs: target FMRs of the curves; empty for the usual ones (:data:`DEFAULT_FMRS`), of which each set
+            keeps those that its impostor pairs resolve.
+        tar_fmrs: target FMRs of the true accept rates; empty for ``default_tar_fmrs``.
+        default_tar_fmrs: the same, left out where a set does not resolve them; empty for those of the curves.
         protocols: of the error-versus-reject curves, see :mod:`eval_tools.erc`.
         limit: right end of the discard axis for areas, None for each curve's own end.
         pair_quality: quality of a pair from those of its two sides, see :func:`eval_tools.erc.pair_quality`.
@@ -47,9 +50,12 @@ class Settings:
         level: confidence level of the bands.
         seed: of the resampling.
         on_bad: "error", or "exclude" to leave out images that cannot be read, counted.
+
+    Raises:
+        ValueError: a value out of range; before hours of computing, not after.
     """
 
-    fmrs: tuple[float, ...] = (1e-3, 1e-4)
+    fmrs: tuple[float, ...] = ()
     protocols: tuple[Protocol, ...] = ("fixed", "crfiqa")
     limit: float | None = None
     pair_quality: Literal["min", "max", "mean", "product"] = "min"
@@ -59,12 +65,11 @@ class Settings:
     seed: int = 0
     on_bad: Literal["error", "exclude"] = "error"
     tar_fmrs: tuple[float, ...] = ()
+    default_tar_fmrs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.tar_fmrs:
-            object.__setattr__(self, "tar_fmrs", self.fmrs)
-        check_fmrs(self.fmrs)
-        check_fmrs(self.tar_fmrs)
+        for fmrs in filter(None, (self.fmrs, self.tar_fmrs, self.default_tar_fmrs)):
+            check_fmrs(fmrs)
         for protocol in self.protocols:
             check_protocol(protocol)
         end = 1.0 if self.protocols == ("fixed",) else 0.95
@@ -73,6 +78,37 @@ class Settings:
         check_count("seed", self.seed, 0)
         if self.n_resamples != 0:
             check_resampling(self.n_resamples, self.level)
+
+    def curve_fmrs(self, n_impostor: int) -> tuple[float, ...]:
+        """Target FMRs of the curves of a set with so many impostor pairs."""
+        return self.fmrs or resolvable_fmrs(DEFAULT_FMRS, n_impostor)
+
+    def points_fmrs(self, n_impostor: int) -> tuple[float, ...]:
+        """Target FMRs of the true accept rates of a set with so many impostor pairs."""
+        if self.tar_fmrs or not self.default_tar_fmrs:
+            return self.tar_fmrs or self.curve_fmrs(n_impostor)
+        return resolvable_fmrs(self.default_tar_fmrs, n_impostor)
+
+    def left_out(self, n_impostor: int) -> tuple[str, ...]:
+        """One sentence on the usual FMRs that so many impostor pairs do not resolve, or none."""
+        chosen: list[tuple[tuple[float, ...], tuple[float, ...]]] = []
+        if not self.fmrs:
+            chosen.append((DEFAULT_FMRS, self.curve_fmrs(n_impostor)))
+        if not self.tar_fmrs:
+            chosen.append((self.default_tar_fmrs, self.points_fmrs(n_impostor)))
+        missing = {fmr for usual, kept in chosen for fmr in usual if fmr not in kept}
+        if not missing:
+            return ()
+        added = {fmr for usual, kept in chosen if usual for fmr in kept if fmr not in usual}
+        return (
+            f"FMR {_listed(missing)} left out: not resolved by {n_impostor:,} impostor pairs "
+            f"({max(missing):g} takes {comparisons_needed(max(missing)):,})"
+            + (f"; FMR {_listed(added)} instead" if added else ""),
+        )
+
+
+def _listed(fmrs: set[float]) -> str:
+    return ", ".join(f"{fmr:g}" for fmr in sorted(fmrs, reverse=True))
 
 
 @dataclass(frozen=True)
@@ -111,21 +147,24 @@ def measure_curves(
     result = PairCurves({}, {})
     if not qualities:
         return result
+    fmrs = settings.curve_fmrs(int(np.count_nonzero(~is_genuine)))
+    on_grid = any(protocol != "fixed" for protocol in settings.protocols)
+    tied = {name: share_cut_through(quality) if on_grid else 0.0 for name, quality in qualities.items()}
     with _warnings_left_to_the_tables():
         by_method = {
             name: error_rejection_curves(
-                similarity, is_genuine, quality, fmrs=settings.fmrs, protocols=settings.protocols
+                similarity, is_genuine, quality, fmrs=fmrs, protocols=settings.protocols
             )
             for name, quality in qualities.items()
         }
         for protocol in settings.protocols:
-            for fmr in settings.fmrs:
+            for fmr in fmrs:
                 resampled = _resampled(
                     similarity, is_genuine, qualities, pair_identities, protocol, fmr, settings, progress
                 )
                 for name, curves in by_method.items():
                     result.curves[protocol, fmr, name] = _measured(
-                        curves[protocol, fmr], name, resampled, settings.limit
+                        curves[protocol, fmr], name, resampled, settings.limit, tied[name]
                     )
                 if resampled is not None and len(qualities) > 1:
                     result.significance[protocol, fmr] = resampled.comparisons()
@@ -205,10 +244,13 @@ def _resampled(
 
 
 def _measured(
-    curve: ErrorRejectionCurve, name: str, resampled: Bootstrap | None, limit: float | None
+    curve: ErrorRejectionCurve, name: str, resampled: Bootstrap | None, limit: float | None, tied: float
 ) -> MeasuredCurve:
     area = curve.auc if limit is None else curve.pauc(limit)
-    return MeasuredCurve(curve, area, None if resampled is None else resampled.band(name))
+    ties = 0.0 if curve.protocol == "fixed" else tied
+    if resampled is None:
+        return MeasuredCurve(curve, area, None, tied=ties)
+    return MeasuredCurve(curve, area, resampled.band(name), resampled.against_random(name), ties)
 
 
 def _thinned(roc: RocCurve) -> IntArray:

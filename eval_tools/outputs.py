@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from eval_tools.curve_points import curve_points
 from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
-from eval_tools.results import JSON_FILE, Comparison, MeasuredCurve, VerificationSummary
-from eval_tools.tables import Table, area_table, verification_table
+from eval_tools.result_tables import area_table, significance_table, verification_table
+from eval_tools.results import JSON_FILE, Comparison, CurveKey, VerificationSummary
+from eval_tools.significance import PairedComparison
+from eval_tools.tables import Table
 from igfiqa_head.io.atomic import atomic_path
 
 FIGURE_SUFFIXES = (".png", ".pdf")
@@ -26,9 +29,16 @@ REPORT_FILE = "report.html"
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
-    """Every table of a comparison, by the name of its files."""
+    """The tables of a comparison that are shown, by the names of their files."""
     areas = {f"erc_{protocol}": area_table(comparison, protocol) for protocol in comparison.names("protocol")}
     return {"verification": verification_table(comparison), **areas}
+
+
+def _written_tables(comparison: Comparison) -> dict[str, Table]:
+    """Those, and the differences of methods, too many to be shown."""
+    found = {name: significance_table(comparison, name) for name in comparison.names("protocol")}
+    differences = {f"erc_{name}_significance": table for name, table in found.items() if table.rows}
+    return tables(comparison) | differences
 
 
 def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True) -> bool:
@@ -41,9 +51,11 @@ def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True
         path.unlink()  # of an earlier run with other methods or protocols
     (folder / REPORT_FILE).unlink(missing_ok=True)
     comparison.save(folder)
-    for name, table in tables(comparison).items():
+    for name, table in _written_tables(comparison).items():
         write_text(folder / f"{name}.csv", table.to_csv())
         write_text(folder / f"{name}.tex", table.to_latex())
+    for protocol in comparison.names("protocol"):
+        write_text(folder / f"erc_{protocol}_curves.csv", curve_points(comparison, protocol))
     write_text(folder / "results.json", json.dumps(summary(comparison), indent=2) + "\n")
     drawings = dict(_figures(comparison))
     for name, draw in tqdm(drawings.items(), desc="figures", disable=None if progress else True):
@@ -105,10 +117,10 @@ def summary(comparison: Comparison) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for key, measured in comparison.verification.items():
         content.setdefault(key.test_set, {})[key.recogniser] = _verification(measured) | {"erc": {}}
-    for curve_key, curve in comparison.curves.items():
+    for curve_key in comparison.curves:
         protocols = content[curve_key.test_set][curve_key.recogniser]["erc"]
         fmrs = protocols.setdefault(curve_key.protocol, {})
-        fmrs.setdefault(repr(curve_key.fmr), {})[curve_key.method] = _curve(curve)
+        fmrs.setdefault(repr(curve_key.fmr), {})[curve_key.method] = _curve(comparison, curve_key)
     return {"settings": dict(comparison.settings), "limit": comparison.limit, "test_sets": content}
 
 
@@ -126,6 +138,7 @@ def _verification(measured: VerificationSummary) -> dict[str, Any]:
         "accuracy": measured.accuracy,
         "accuracy_std": measured.accuracy_std,
         "eer": measured.eer,
+        "eer_resolved": measured.eer_resolved,
         "operating_points": [
             {
                 "target_fmr": point.target_fmr,
@@ -141,7 +154,8 @@ def _verification(measured: VerificationSummary) -> dict[str, Any]:
     }
 
 
-def _curve(measured: MeasuredCurve) -> dict[str, Any]:
+def _curve(comparison: Comparison, key: CurveKey) -> dict[str, Any]:
+    measured = comparison.curves[key]
     curve, band = measured.curve, measured.band
     return {
         "area": _number(measured.area),
@@ -154,10 +168,21 @@ def _curve(measured: MeasuredCurve) -> dict[str, Any]:
         "fnmr_at_0": _number(curve.error[0]),
         "effective_fmr": _number(np.atleast_1d(curve.effective_fmr)[0]),
         "threshold": _number(np.atleast_1d(curve.threshold)[0]),
-        "resolved": bool(curve.resolved),
+        "resolved": comparison.resolves(key),
+        "resolved_up_to": curve.resolved_end,
+        "against_random": _difference(measured.against_random),
+        "worse_than_random": None if measured.against_random is None else comparison.worse_than_random(key),
+        "tied": measured.tied,
+        "n_errors": int(curve.n_errors[0]),
         "n_genuine": int(curve.n_genuine[0]),
         "n_impostor": int(curve.n_impostor[0]),
     }
+
+
+def _difference(pair: PairedComparison | None) -> dict[str, float | None] | None:
+    if pair is None:
+        return None
+    return {name: _number(getattr(pair, name)) for name in ("difference", "low", "high", "p_value")}
 
 
 def _number(value: float) -> float | None:

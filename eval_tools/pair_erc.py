@@ -6,6 +6,7 @@ The one place where they are counted: :mod:`eval_tools.erc` calls it with the pa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,12 +68,26 @@ def order_for_grid(quality: FloatArray) -> IntArray:
     A stable sort of many pairs takes much longer, and only ties across a cut need one.
     """
     order = np.argsort(quality)
-    ascending = quality[order]
-    for cut in _grid_cuts(quality.size):
-        start, stop = (np.searchsorted(ascending, ascending[cut], side) for side in ("left", "right"))
-        if start < cut:
-            order[start:stop].sort()
+    for start, stop in _ties_cut_through(quality[order]):
+        order[start:stop].sort()
     return order
+
+
+def share_cut_through(quality: FloatArray) -> float:
+    """Largest share of pairs [P] of one equal quality that a cut of the grid divides, 0 where none does.
+
+    Among them the order in which the pairs are given decides which leave.
+    """
+    sizes = (stop - start for start, stop in _ties_cut_through(np.sort(quality)))
+    return max(sizes, default=0) / quality.size
+
+
+def _ties_cut_through(ascending: FloatArray) -> Iterator[tuple[int, int]]:
+    """First index of each run of equal qualities that a cut divides, and the index behind its last."""
+    for cut in _grid_cuts(ascending.size):
+        start, stop = (int(np.searchsorted(ascending, ascending[cut], side)) for side in ("left", "right"))
+        if start < cut:
+            yield start, stop
 
 
 def _grid_cuts(n_pairs: int) -> IntArray:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.precomputed.files import read_npz
-from eval_tools.scores import FloatArray, IntArray
+from eval_tools.scores import FloatArray, IntArray, resolves
 from eval_tools.significance import Band, PairedComparison
 from eval_tools.type_hints import fits
 from eval_tools.verification import OperatingPoint
@@ -57,11 +57,22 @@ class SignificanceKey(NamedTuple):
 
 @dataclass(frozen=True)
 class MeasuredCurve:
-    """A curve, its area up to the run's limit, and its band if one was asked for."""
+    """A curve and what was measured on it.
+
+    Attributes:
+        curve: the curve.
+        area: its area up to the run's limit.
+        band: confidence band of the curve, None if none was asked for.
+        against_random: its area minus that of the random level, over the same resamples as the band.
+        tied: largest share of the pairs that have one equal quality which a discard cuts through, so that the
+            order of the pairs decides which of them leave; 0 where equal qualities leave together.
+    """
 
     curve: ErrorRejectionCurve
     area: float
     band: Band | None
+    against_random: PairedComparison | None = None
+    tied: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,11 @@ class VerificationSummary:
     genuine: IntArray
     impostor: IntArray
     notes: tuple[str, ...]
+
+    @property
+    def eer_resolved(self) -> bool:
+        """Whether the equal error rate is at least one error among the pairs of each kind."""
+        return bool(resolves(min(self.n_genuine, self.n_impostor), self.eer))
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,19 @@ class Comparison:
     quality: Mapping[QualityKey, FloatArray]
     significance: Mapping[SignificanceKey, tuple[PairedComparison, ...]]
     galleries: tuple[Gallery, ...]
+
+    def resolves(self, key: CurveKey) -> bool:
+        """Whether the target FMR is resolved at all points that the area of a curve rests on."""
+        return self.curves[key].curve.resolved_to(self.limit)
+
+    def worse_than_random(self, key: CurveKey) -> bool:
+        """Whether a method's area lies above the random level with confidence.
+
+        That is where the interval of the difference lies above 0 and the FMR is resolved; False without a
+        resampling.
+        """
+        against = self.curves[key].against_random
+        return against is not None and against.low > 0 and self.resolves(key)
 
     def names(self, field: str) -> list[str]:
         """Names of the test sets, recognisers, methods or protocols in the order in which they were given."""
@@ -215,13 +244,14 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return {_decode(key, arrays): _decode(item, arrays) for key, item in value["items"]}
     kind = _CLASSES[value["class"]]
     fields = {name: _decode(item, arrays) for name, item in value["fields"].items()}
-    for name, hint in get_type_hints(kind).items():
-        if not fits(fields[name], hint):
-            raise ValueError(f"{kind.__name__}.{name} is a {type(fields[name]).__name__} that is no {hint}")
-    content = kind(**fields)
-    if not _is_consistent(content):
+    hints = get_type_hints(kind)
+    for name, content in fields.items():
+        if not fits(content, hints[name]):
+            raise ValueError(f"{kind.__name__}.{name} is a {type(content).__name__} that is no {hints[name]}")
+    built = kind(**fields)  # fields that earlier results lack have defaults
+    if not _is_consistent(built):
         raise ValueError(f"the parts of a {kind.__name__} do not fit each other")
-    return content
+    return built
 
 
 def _is_consistent(content: Any) -> bool:

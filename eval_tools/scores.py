@@ -3,6 +3,11 @@
 One convention throughout: a pair is accepted if its similarity is at least the threshold, so
 ``FMR(t) = share of impostors >= t`` and ``FNMR(t) = share of genuine pairs < t`` (ISO/IEC 19795-1), and
 the threshold at a target FMR is the lowest one whose FMR does not exceed the target.
+
+One rule, too, for what n comparisons can *resolve* (:func:`resolves`): a rate r takes ``n >= 1 / r`` of them,
+so that one error is expected. Below that a threshold "at" r is that of no error at all. The rule is the
+weakest in use: after no error in n comparisons the true rate may still be ``3 / n`` (rule of 3), and a rate
+known to about 30 % takes 30 errors (:data:`RULE_OF_THIRTY`).
 """
 
 from __future__ import annotations
@@ -17,6 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
+
+
+# With 30 errors the true rate is within 30 % of the measured one with 90 % confidence (ISO/IEC 19795-1, after
+# G. Doddington et al., The NIST speaker recognition evaluation, Speech Communication 31, 2000).
+RULE_OF_THIRTY = 30
 
 
 class UnresolvedFMRWarning(UserWarning):
@@ -164,28 +174,47 @@ def allowed_false_matches(fmr: float, n_impostor: int) -> int:
     return nearest if nearest / n_impostor <= fmr else nearest - 1
 
 
-def impostors_needed(fmr: float) -> int:
-    """The smallest number of impostor pairs of which the target allows one to match, ``1 / n <= fmr``."""
-    nearest = round(1 / fmr)
-    return nearest if 1 / nearest <= fmr else nearest + 1
+def comparisons_needed(rate: float) -> int:
+    """The smallest number of comparisons of which a rate in (0, 1) allows one to fail, ``1 / n <= rate``."""
+    nearest = round(1 / rate)
+    return nearest if 1 / nearest <= rate else nearest + 1
+
+
+def resolves(n_comparisons: ArrayLike, rate: float) -> BoolArray:
+    """Whether so many comparisons can tell a rate from 0: one error among them is expected.
+
+    This is the one rule, see the module; it holds for a target FMR and its impostor pairs as for any measured
+    error rate and the pairs behind it. No number of them resolves a rate of 0.
+    """
+    counts = np.asarray(n_comparisons)
+    return counts >= comparisons_needed(rate) if rate > 0 else np.zeros(counts.shape, np.bool_)
 
 
 def is_resolved(fmr: float, n_impostor: ArrayLike, effective_fmr: ArrayLike) -> BoolArray:
     """Whether a target FMR can be told from 0: it allows a false match, and the scores let one happen."""
-    return (np.asarray(n_impostor) >= impostors_needed(fmr)) & (np.asarray(effective_fmr) > 0)
+    return resolves(n_impostor, fmr) & (np.asarray(effective_fmr) > 0)
 
 
 def unresolved_text(fmr: float, n_impostor: int, effective_fmr: float) -> str:
     """Why a target FMR is not resolved, see :func:`is_resolved`."""
-    needed = impostors_needed(fmr)
-    reason = f"it takes at least {needed}"
-    if n_impostor >= needed:
+    reason = f"it takes at least {comparisons_needed(fmr)}"
+    if resolves(n_impostor, fmr):
         allowed = allowed_false_matches(fmr, n_impostor)
         reason = f"it allows {allowed} false matches, but more impostor pairs than that tie at the top score"
     return (
         f"FMR {fmr:g} cannot be resolved with {n_impostor} impostor pairs: {reason}; the effective FMR is "
         f"{effective_fmr:.3g}"
     )
+
+
+def resolvable_fmrs(fmrs: Iterable[float], n_impostor: int) -> tuple[float, ...]:
+    """Those of the target FMRs that so many impostor pairs resolve; if none, the lowest power of ten.
+
+    Fewer than ten impostor pairs resolve no power of ten: then it is 0.1, unresolved.
+    """
+    kept = tuple(fmr for fmr in fmrs if resolves(n_impostor, fmr))
+    decades = (10.0**-exponent for exponent in range(1, len(str(n_impostor))))
+    return kept or (min(decades, default=0.1),)
 
 
 class HighestScores:

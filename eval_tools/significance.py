@@ -30,6 +30,7 @@ from eval_tools.scores import FloatArray, check_count, check_fmr, check_genuine,
 Unit = Literal["identities", "pairs"]
 
 BAND_POINTS = 101
+RANDOM_LEVEL = "random level"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Bootstrap:
         discard [K]: fractions, evenly spaced from 0 to ``limit``, at which bands are given.
         errors: method -> error rate [R, K] of each resample at these fractions.
         areas: method -> area [R] of each resample.
+        random_areas: area [R] of the random level of each resample.
         level: confidence level of the intervals.
         unit: what was resampled, "identities" or "pairs".
     """
@@ -101,6 +103,7 @@ class Bootstrap:
     areas: Mapping[str, FloatArray]
     level: float
     unit: Unit
+    random_areas: FloatArray
 
     def band(self, method: str) -> Band:
         """Pointwise confidence band of a method's curve, and interval of its area."""
@@ -125,8 +128,21 @@ class Bootstrap:
         comparisons.
         """
         data = [self.curves[self._known(method)].pauc(self.limit) for method in (first, second)]
-        difference = data[0] - data[1]
-        resampled = self.areas[first] - self.areas[second]
+        return self._compared(first, second, data[0] - data[1], self.areas[first] - self.areas[second])
+
+    def against_random(self, method: str) -> PairedComparison:
+        """Difference of a method's area from that of the random level, as :meth:`compare` has it.
+
+        The random level is what a quality without information has on average, so an interval above 0 says
+        that the method is worse than no knowledge at all.
+        """
+        curve = self.curves[self._known(method)]
+        difference = curve.pauc(self.limit) - curve.pauc_random(self.limit)
+        return self._compared(method, RANDOM_LEVEL, difference, self.areas[method] - self.random_areas)
+
+    def _compared(
+        self, first: str, second: str, difference: float, resampled: FloatArray
+    ) -> PairedComparison:
         low, high = _interval(resampled, difference, self.level)
         return PairedComparison(
             first=first,
@@ -208,15 +224,17 @@ def bootstrap(
     discard = np.linspace(0.0, end, BAND_POINTS)
     errors = {name: np.empty((n_resamples, BAND_POINTS)) for name in methods}
     areas = {name: np.empty(n_resamples) for name in methods}
+    random_areas = np.empty(n_resamples)
     for index in tqdm(range(n_resamples), desc="bootstrap", leave=False, disable=None if progress else True):
         for name, curve in repeated.curves(next(draws)):
             errors[name][index] = curve.at(discard)
             areas[name][index] = curve.pauc(end)
+            random_areas[index] = curve.pauc_random(end)  # the same for every method
     for name, values in areas.items():
         if np.isnan(values).any() and not np.isnan(curves[name].pauc(end)):
             warnings.warn(_without_area(name, values, end), RuntimeWarning, stacklevel=2)
     unit: Unit = "pairs" if pair_identities is None else "identities"
-    return Bootstrap(curves, end, discard, errors, areas, level, unit)
+    return Bootstrap(curves, end, discard, errors, areas, level, unit, random_areas)
 
 
 def _check_qualities(qualities: Mapping[str, ArrayLike], size: int) -> dict[str, FloatArray]:

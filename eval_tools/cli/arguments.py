@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from eval_tools.erc import PAIR_PROTOCOLS
-from eval_tools.measure import Settings
+from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
 from eval_tools.test_sets import TestSet, degraded, open_test_set
 
 T = TypeVar("T")
-DEFAULT_FMRS = (1e-3, 1e-4)
 
 
 def add_test_sets(parser: argparse.ArgumentParser) -> None:
@@ -123,8 +122,13 @@ def add_curves(
 
 
 def add_fmrs(parser: argparse.ArgumentParser) -> None:
+    usual = " and ".join(f"{fmr:g}" for fmr in DEFAULT_FMRS)
     parser.add_argument(
-        "--fmr", nargs="+", type=float, default=list(DEFAULT_FMRS), help="target false match rates"
+        "--fmr",
+        nargs="+",
+        type=float,
+        default=[],
+        help=f"target false match rates; if not given, {usual}, as far as the impostor pairs resolve them",
     )
 
 

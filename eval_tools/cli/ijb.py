@@ -47,7 +47,12 @@ def add_parser(commands: Commands) -> None:
         "mirror image side by side and no detector score (crfiqa)",
     )
     parser.add_argument(
-        "--far", nargs="+", type=float, default=list(TAR_FMRS), help="false match rates of the TAR table"
+        "--far",
+        nargs="+",
+        type=float,
+        default=[],
+        help="false match rates of the TAR table; if not given, 1e-6 to 0.1, as far as the impostor pairs "
+        "resolve them",
     )
     add_curves(parser, ("min", "max", "mean"))
     add_running(parser)
@@ -57,7 +62,8 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     style = STYLES[options.style]
     chosen = arguments.settings(options)
-    settings = replace(chosen, flip=style.flip, tar_fmrs=tuple(dict.fromkeys(options.far)))
+    far = tuple(dict.fromkeys(options.far))
+    settings = replace(chosen, flip=style.flip, tar_fmrs=far, default_tar_fmrs=TAR_FMRS)
     sets = named(options.test_sets, lambda root: read_ijb(root, on_bad=options.on_bad, options=style))
     recognisers, qualities = arguments.recognisers(options), arguments.qualities(options)
     prepare_folder(options.output)

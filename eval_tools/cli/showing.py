@@ -10,10 +10,10 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from eval_tools.measure import Settings
+from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.outputs import REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
-from eval_tools.tables import MARKS
+from eval_tools.tables import MARKS, MEANINGS
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
@@ -23,7 +23,7 @@ def description(options: argparse.Namespace, settings: Settings) -> dict[str, st
     files = {name.replace("_", " "): _listed(value) for name, value in given.items()}
     return {
         **files,
-        "target FMRs": ", ".join(f"{fmr:g}" for fmr in settings.fmrs),
+        "target FMRs": _targets(settings),
         **(_of_models(settings) if "recogniser" in given else {}),
         **(_of_curves(settings) if "pairs" in given or "quality" in given else {}),
         "bad images and pairs": settings.on_bad,
@@ -47,8 +47,14 @@ def print_tables(comparison: Comparison) -> None:
     shown = tables(comparison)
     for table in shown.values():
         print(table.to_text(styled=styled), end="\n\n")
-    if any(cell.rank for table in shown.values() for row in table.cells for cell in row):
-        print(f"{MARKS['best']} best, {MARKS['second']} second of a column")
+    found = {mark for table in shown.values() for mark in table.marks}
+    if found:
+        print("; ".join(f"{MARKS[mark]} {MEANINGS[mark]}" for mark in MEANINGS if mark in found))
+
+
+def _targets(settings: Settings) -> str:
+    targets = ", ".join(f"{fmr:g}" for fmr in settings.fmrs or DEFAULT_FMRS)
+    return targets if settings.fmrs else f"{targets}, as far as a set resolves them"
 
 
 def _of_models(settings: Settings) -> dict[str, str]:

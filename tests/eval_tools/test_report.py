@@ -19,8 +19,8 @@ from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.erc import error_rejection_curve
 from eval_tools.report import write_report
 from eval_tools.report.charts import chart_data
-from eval_tools.report.page import _as_good_as_the_best
 from eval_tools.report.thinning import Corners, line_corners, thinned
+from eval_tools.result_tables import area_table
 from eval_tools.results import (
     Comparison,
     CurveKey,
@@ -31,7 +31,6 @@ from eval_tools.results import (
     SetKey,
     SignificanceKey,
 )
-from eval_tools.tables import area_table
 from tests.eval_tools.simulated import METHODS, simulated_comparison
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -81,7 +80,7 @@ def test_methods_as_good_as_the_best_are_marked(page: str, comparison: Compariso
     assert rows[METHODS[1]] > 0
     assert rows[METHODS[2]] == rows[METHODS[3]] == 0
     without = dataclasses.replace(comparison, significance={})
-    assert _as_good_as_the_best(without, "fixed", area_table(without, "fixed")) == set()
+    assert not any(cell.alike for row in area_table(without, "fixed").cells for cell in row)
 
 
 def test_only_the_scripts_of_the_page_may_run(page: str) -> None:

@@ -13,7 +13,7 @@ from eval_tools.scores import (
     HighestScores,
     allowed_false_matches,
     check_count,
-    impostors_needed,
+    comparisons_needed,
     is_resolved,
     threshold_at_fmr,
 )
@@ -51,8 +51,8 @@ def test_highest_scores_of_a_stream(stream: list[list[int]], count: int) -> None
 
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(st.floats(1e-6, 0.9999), st.integers(2, 5000).map(lambda n: 1 / n)))
-def test_impostors_needed(fmr: float) -> None:
-    needed = impostors_needed(fmr)
+def test_comparisons_needed(fmr: float) -> None:
+    needed = comparisons_needed(fmr)
     assert allowed_false_matches(fmr, needed) >= 1
     assert allowed_false_matches(fmr, needed - 1) == 0
 

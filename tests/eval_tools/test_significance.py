@@ -138,7 +138,7 @@ def test_p_value_counts_resamples_on_either_side() -> None:
     resampled = _run(1)
     areas = {"first": np.array([1.0, 2.0, 3.0, 4.0, 5.0]), "second": np.array([2.0, 3.0, 4.0, 5.0, 4.0])}
     curves = dict(zip(areas, resampled.curves.values(), strict=True))
-    counted = Bootstrap(curves, 0.8, resampled.discard, resampled.errors, areas, 0.5, "pairs")
+    counted = Bootstrap(curves, 0.8, resampled.discard, resampled.errors, areas, 0.5, "pairs", np.zeros(5))
     assert counted.compare("first", "second").p_value == pytest.approx(2 * (1 + 1) / (5 + 1))
 
 
