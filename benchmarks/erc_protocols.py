@@ -210,7 +210,12 @@ def print_bootstrap(faces: Faces, chosen: NDArray[np.int64]) -> None:
 
 
 # `fixed` and `fixed-all` nearly coincide, so one is a broad line below the other.
-STYLES = {"fixed": (5, 3.4), "fixed-all": (0, 1.2), "crfiqa": (1, 1.4), "image": (2, 1.4)}
+STYLES = {
+    "fixed": (5, 3.4, "-"),
+    "fixed-all": (0, 1.2, "-"),
+    "crfiqa": (1, 1.4, "-."),
+    "image": (2, 1.4, (0, (5, 1, 1, 1, 1, 1))),
+}
 
 
 def draw_figure(curves: dict[str, dict[str, ErrorRejectionCurve]], path: Path) -> None:
@@ -230,7 +235,9 @@ def draw_figure(curves: dict[str, dict[str, ErrorRejectionCurve]], path: Path) -
         axes.set(xlabel="discarded fraction", xlim=(0, 0.8))
         tidy(axes)
     lines, names = panels[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    figure.legend(
+        lines, names, loc="outside lower center", ncols=6, frameon=False, fontsize=9, handlelength=3.2
+    )
     save(figure, path)
 
 
@@ -239,10 +246,10 @@ def draw_lines(
     by_protocol: dict[str, ErrorRejectionCurve],
     height: Callable[[ErrorRejectionCurve], Array],
 ) -> None:
-    for protocol, (colour, width) in STYLES.items():
+    for protocol, (colour, width, dashes) in STYLES.items():
         curve = by_protocol[protocol]
         (drawn,) = axes.plot(curve.discard, height(curve), color=colour_of(colour), linewidth=width)
-        drawn.set(label=protocol, drawstyle="steps-post" if curve.is_step else "default")
+        drawn.set(label=protocol, linestyle=dashes, drawstyle="steps-post" if curve.is_step else "default")
 
 
 def main() -> None:

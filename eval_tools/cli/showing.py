@@ -17,16 +17,15 @@ from eval_tools.tables import MARKS, MEANINGS
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
-    """How a run was made, for its page."""
-    given = {name: getattr(options, name, None) for name in ("test_sets", "pairs", "recogniser", "quality")}
-    files = {name.replace("_", " "): _listed(value) for name, value in given.items() if value}
+    """How a run was made, for its page: what had a part in it."""
+    names = ("test_sets", "pairs", "recogniser", "quality")
+    given = {name: value for name in names if (value := getattr(options, name, None))}
+    files = {name.replace("_", " "): _listed(value) for name, value in given.items()}
     return {
         **files,
-        "protocols": ", ".join(settings.protocols),
         "target FMRs": _targets(settings),
-        "mirror image": settings.flip,
-        "pair quality": settings.pair_quality,
-        "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
+        **(_of_models(settings) if "recogniser" in given else {}),
+        **(_of_curves(settings) if "pairs" in given or "quality" in given else {}),
         "bad images and pairs": settings.on_bad,
         "command": shlex.join(["igfiqa-eval", *sys.argv[1:]]),
         "version": f"igfiqa-head {_version()}",
@@ -56,6 +55,18 @@ def print_tables(comparison: Comparison) -> None:
 def _targets(settings: Settings) -> str:
     targets = ", ".join(f"{fmr:g}" for fmr in settings.fmrs or DEFAULT_FMRS)
     return targets if settings.fmrs else f"{targets}, as far as a set resolves them"
+
+
+def _of_models(settings: Settings) -> dict[str, str]:
+    return {"mirror image": settings.flip}
+
+
+def _of_curves(settings: Settings) -> dict[str, str]:
+    return {
+        "protocols": ", ".join(settings.protocols),
+        "pair quality": settings.pair_quality,
+        "bootstrap": f"{settings.n_resamples} resamples, level {settings.level:g}, seed {settings.seed}",
+    }
 
 
 def _listed(values: Sequence[str] | str) -> str:

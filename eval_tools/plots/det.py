@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
+from eval_tools.plots.style import HANDLE_LENGTH, look, plain, tidy
 from eval_tools.results import VerificationSummary
 from igfiqa_head.figure_files import save
 
@@ -18,7 +19,7 @@ def plot_det(
     """Draw the DET curves of recognisers on one test set (ISO/IEC 19795-1) and write them as PNG or PDF.
 
     Both axes are logarithmic and begin at the smallest rate that the pairs can resolve, 1 / their number.
-    Dots mark the target FMRs, at the FMR in effect; a target that the impostor pairs do not resolve has none.
+    Markers show the target FMRs, at the FMR in effect; one that the impostor pairs do not resolve has none.
 
     Args:
         summaries: recogniser -> what it achieves on the set.
@@ -33,12 +34,13 @@ def plot_det(
     figure = Figure(figsize=(3.6, 3.5), layout="constrained")
     axes = figure.add_subplot(xlabel="FMR", ylabel="FNMR", xscale="log", yscale="log")
     axes.plot([1e-12, 1], [1e-12, 1], color="0.75", linewidth=0.8)
+    handles = []
     for index, (name, summary) in enumerate(summaries.items()):
-        colour, label = colour_of(index), f"{plain(name)} (EER {100 * summary.eer:.2f} %)"
-        (line,) = axes.plot(summary.det_fmr, summary.det_fnmr, color=colour, linewidth=1.4, label=label)
-        line.set_linestyle(line_style_of(index))
+        style = look(index) | {"linewidth": 1.4}
+        axes.plot(summary.det_fmr, summary.det_fnmr, **style | {"marker": ""})
         marked = [(p.fmr, p.fnmr) for p in summary.operating_points if p.resolved]
-        axes.plot(*zip(*marked, strict=True) if marked else ([], []), "o", color=colour, markersize=4)
+        axes.plot(*zip(*marked, strict=True) if marked else ([], []), **style | {"linestyle": ""})
+        handles.append(Line2D([], [], **style, label=f"{plain(name)} (EER {100 * summary.eer:.2f} %)"))
     axes.set_xlim(min(0.5, *(1 / summary.n_impostor for summary in summaries.values())), 1)
     axes.set_ylim(min(0.5, *(1 / summary.n_genuine for summary in summaries.values())), 1)
     for target in {point.target_fmr for summary in summaries.values() for point in summary.operating_points}:
@@ -46,5 +48,12 @@ def plot_det(
     axes.set_title(plain(title) if title else "", fontsize=10)
     axes.tick_params(labelsize=8)
     tidy(axes)
-    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(summaries), 2))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        fontsize=8,
+        frameon=False,
+        ncols=min(len(handles), 2),
+        handlelength=HANDLE_LENGTH,
+    )
     save(figure, path)

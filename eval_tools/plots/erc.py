@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eval_tools.curve import ErrorRejectionCurve
-from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
-from eval_tools.scores import FloatArray
+from eval_tools.plots.style import HANDLE_LENGTH, MARKERS, look, plain, tidy
+from eval_tools.scores import FloatArray, IntArray
 from igfiqa_head.figure_files import save
 
 # Beyond it so few pairs are left that the rate jumps with each error: CR-FIQA's curves end here, too.
 _LAST_STEADY_DISCARD = 0.95
+_MARKERS_OF_A_CURVE = 6
 _DISCARDED = {"image": "images", "crfiqa": "pairs", "fixed-all": "pairs"}
 
 
@@ -61,7 +62,13 @@ def plot_erc(
         _draw_references(axes, list(curves.values()))
     axes.set_ylim(0, highest_error(curves.values()))
     tidy(axes)
-    figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns)
+    figure.legend(
+        loc="outside lower center",
+        fontsize=8,
+        frameon=False,
+        ncols=legend_columns,
+        handlelength=HANDLE_LENGTH,
+    )
     shared_counts = _counts(first) if same_counts else ""
     axes.set_title(_conditions(curves, shared_counts), fontsize=8, color="0.35")
     if title:
@@ -96,11 +103,21 @@ def highest_error(curves: Iterable[ErrorRejectionCurve]) -> float | None:
 
 
 def draw_curve(axes: Axes, curve: ErrorRejectionCurve, index: int, linewidth: float = 1.4) -> Line2D:
-    """Draw one curve in the style of its place, ``index``, among the curves of a panel."""
+    """Draw one curve in the look of its place, ``index``, among the curves of a panel.
+
+    The discard axis must have its limits already: the markers are spread over it.
+    """
     (line,) = axes.plot(*_line(curve, curve.discard, curve.error))
-    line.set(color=colour_of(index), linestyle=line_style_of(index), linewidth=linewidth)
-    line.set_drawstyle(_drawstyle(curve))
+    line.set(**look(index), linewidth=linewidth, drawstyle=_drawstyle(curve))
+    line.set_markevery(_marked_points(curve, index, axes.get_xlim()[1]))
     return line
+
+
+def _marked_points(curve: ErrorRejectionCurve, index: int, end: float) -> IntArray:
+    """Points that carry a marker, those of the next curve beside them: curves that coincide are all seen."""
+    shift = (index % len(MARKERS) + 0.5) / len(MARKERS)
+    discard = (np.arange(_MARKERS_OF_A_CURVE) + shift) / _MARKERS_OF_A_CURVE * end
+    return np.unique(np.searchsorted(curve.discard, discard, side="right") - 1)
 
 
 def _line(

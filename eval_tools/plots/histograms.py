@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.results import VerificationSummary
 from eval_tools.scores import FloatArray
+from eval_tools.verification import OperatingPoint
 from igfiqa_head.figure_files import save
 
 QUALITY_BINS = 50
@@ -89,16 +90,28 @@ def plot_similarity_histogram(
     for index, (kind, counts) in enumerate((("impostor", summary.impostor), ("genuine", summary.genuine))):
         density = counts / (counts.sum() * np.diff(summary.edges))
         _draw_histogram(axes, density, summary.edges, index, f"{kind} ({counts.sum():,} pairs)")
-    for point in summary.operating_points:
-        axes.axvline(point.threshold, color="0.35", linestyle=":", linewidth=1)
-        label = f"FMR {point.target_fmr:g}" + ("" if point.resolved else " (unresolved)")
+    for threshold, label in threshold_labels(summary):
+        axes.axvline(threshold, color="0.35", linestyle=":", linewidth=1)
         axes.annotate(
-            label, (point.threshold, 1), (2, -2), ("data", "axes fraction"), "offset points",
+            label, (threshold, 1), (2, -2), ("data", "axes fraction"), "offset points",
             rotation=90, ha="left", va="top", fontsize=7, color="0.35",
         )  # fmt: skip
     axes.set(xlabel="similarity", ylabel="density")
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=2)
     save(figure, path)
+
+
+def threshold_labels(summary: VerificationSummary) -> list[tuple[float, str]]:
+    """(threshold, label) of the target FMRs; those unresolved share one above all impostor scores."""
+    points: dict[float, list[OperatingPoint]] = {}
+    for point in summary.operating_points:
+        points.setdefault(point.threshold, []).append(point)
+    return [(threshold, _targets(sharing)) for threshold, sharing in points.items()]
+
+
+def _targets(points: list[OperatingPoint]) -> str:
+    fmrs = ", ".join(f"{point.target_fmr:g}" for point in points)
+    return f"FMR {fmrs}" + ("" if points[0].resolved else " (unresolved)")
 
 
 def _panel(title: str | None) -> tuple[Figure, Axes]:

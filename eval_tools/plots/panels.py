@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from eval_tools.plots.erc import discard_label, draw_curve, effective_fmr_text, error_label, highest_error
-from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
+from eval_tools.plots.style import HANDLE_LENGTH, colour_of, look, plain, tidy
 from eval_tools.results import Comparison, MeasuredCurve
 from igfiqa_head.figure_files import save
 
 _MOST_COLUMNS = 4
 _PANEL_WIDTH, _PANEL_HEIGHT = 2.15, 1.9  # inches: four panels span a page
 _LINE_WIDTH = 1.2
+MOST_SHADED = 3  # of the bands in a panel; more blend into one mass
 
 Panel = Mapping[str, MeasuredCurve]
 
@@ -32,7 +33,7 @@ def plot_erc_panels(
     protocol: str,
     fmr: float,
     log: bool = False,
-    bands: bool = True,
+    bands: bool | None = None,
 ) -> None:
     """Draw the curves of all quality methods, a panel for each test set, and write them as PNG or PDF.
 
@@ -45,20 +46,21 @@ def plot_erc_panels(
         path: ends in ``.png`` or ``.pdf``.
         recogniser, protocol, fmr: which curves.
         log: logarithmic error axis; a curve that falls to 0 leaves it at the bottom.
-        bands: shade the confidence bands of the curves that have one.
+        bands: shade the confidence bands of the curves that have one; None where at most three have.
 
     Raises:
         ValueError: the comparison has no such curves, or another suffix.
     """
     panels = _panels(comparison, recogniser, protocol, fmr)
     methods = [m for m in comparison.names("method") if any(m in panel for panel in panels.values())]
+    shaded = has_few_bands(panels.values()) if bands is None else bands
     rows = math.ceil(len(panels) / _MOST_COLUMNS)
     columns = math.ceil(len(panels) / rows)
     size = _PANEL_WIDTH * max(columns, 1.6), _PANEL_HEIGHT * rows + 0.5
     figure = Figure(figsize=size, layout="constrained")
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axes, (test_set, panel) in zip(grid, panels.items(), strict=False):
-        _draw_panel(axes, panel, methods, comparison.limit, log=log, bands=bands)
+        _draw_panel(axes, panel, methods, comparison.limit, log=log, bands=shaded)
         axes.set_title(plain(test_set), fontsize=9, pad=20)
         axes.annotate(_note(panel), (0.5, 1), (0, 3), "axes fraction", "offset points", **_NOTE_STYLE)
         axes.xaxis.set_tick_params(labelbottom=True)
@@ -71,9 +73,16 @@ def plot_erc_panels(
     handles = [_handle(index, method) for index, method in enumerate(methods)]
     legend_columns = min(len(handles), 2 * columns)
     figure.legend(
-        handles=handles, loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns
-    )
+        handles=handles, loc="outside lower center", fontsize=8, frameon=False, ncols=legend_columns,
+        handlelength=HANDLE_LENGTH,
+    )  # fmt: skip
     save(figure, path)
+
+
+def has_few_bands(panels: Iterable[Panel]) -> bool:
+    """Whether the confidence bands of a panel can be told from each other, in every panel."""
+    counts = (sum(measured.band is not None for measured in panel.values()) for panel in panels)
+    return max(counts, default=0) <= MOST_SHADED
 
 
 def _panels(comparison: Comparison, recogniser: str, protocol: str, fmr: float) -> Mapping[str, Panel]:
@@ -94,18 +103,13 @@ def _panels(comparison: Comparison, recogniser: str, protocol: str, fmr: float) 
 def _draw_panel(
     axes: Axes, panel: Panel, methods: list[str], limit: float | None, *, log: bool, bands: bool
 ) -> None:
-    for index, method in enumerate(methods):
-        if method not in panel:
-            continue
-        curve, band = panel[method].curve, panel[method].band
-        draw_curve(axes, curve, index, _LINE_WIDTH)
-        if band is not None and bands:
-            step: Literal["post"] | None = "post" if curve.is_step else None
-            axes.fill_between(
-                band.discard, band.low, band.high, step=step, color=colour_of(index), alpha=0.13, linewidth=0
-            )
     curves = [measured.curve for measured in panel.values()]
     axes.set_xlim(0, limit or max(curve.end for curve in curves))
+    for index, method in enumerate(methods):
+        if method in panel:
+            draw_curve(axes, panel[method].curve, index, _LINE_WIDTH)
+            if bands:
+                _draw_band(axes, panel[method], colour_of(index))
     errors = np.concatenate([curve.error for curve in curves])
     if log and np.any(errors > 0):
         axes.set_yscale("log", nonpositive="clip")
@@ -115,6 +119,18 @@ def _draw_panel(
     axes.set_ylim(top=highest_error(curves))
     axes.tick_params(labelsize=7)
     tidy(axes)
+
+
+def _draw_band(axes: Axes, measured: MeasuredCurve, colour: str) -> None:
+    """A light tint, with edges that can be followed where bands overlap."""
+    band = measured.band
+    if band is None:
+        return
+    step: Literal["post"] | None = "post" if measured.curve.is_step else None
+    axes.fill_between(
+        band.discard, band.low, band.high, step=step, facecolor=(colour, 0.09), edgecolor=(colour, 0.45),
+        linewidth=0.5,
+    )  # fmt: skip
 
 
 _NOTE_STYLE = {"ha": "center", "va": "bottom", "fontsize": 6, "color": "0.35"}
@@ -127,5 +143,4 @@ def _note(panel: Panel) -> str:
 
 
 def _handle(index: int, method: str) -> Line2D:
-    style = line_style_of(index)
-    return Line2D([], [], color=colour_of(index), linestyle=style, linewidth=_LINE_WIDTH, label=plain(method))
+    return Line2D([], [], **look(index), linewidth=_LINE_WIDTH, label=plain(method))

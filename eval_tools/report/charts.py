@@ -8,19 +8,25 @@ import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.plots.erc import highest_error
-from eval_tools.plots.histograms import quality_densities
-from eval_tools.plots.style import LINE_STYLES, colour_of, line_style_of
+from eval_tools.plots.histograms import quality_densities, threshold_labels
+from eval_tools.plots.panels import has_few_bands
+from eval_tools.plots.style import LINE_STYLES, MARKERS, colour_of, line_style_of, marker_of
 from eval_tools.report.thinning import Corners, thinned
 from eval_tools.results import Comparison, CurveKey, MeasuredCurve, VerificationSummary
 from eval_tools.scores import FloatArray, IntArray
 from eval_tools.significance import Band
 
-# Plotly's names of the line styles of the figures.
-_DASHES = dict(zip(LINE_STYLES, ("solid", "dash", "dashdot", "longdashdot"), strict=True))
+# What Plotly calls the line styles and the markers of the figures.
+_DASHES = dict(
+    zip(LINE_STYLES, ("solid", "8px,4px", "9px,3px,2px,3px", "10px,2px,2px,2px,2px,2px"), strict=True)
+)
+_SYMBOLS = dict(
+    zip(MARKERS, ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x"), strict=True)
+)
 
 
 def chart_data(comparison: Comparison) -> dict[str, Any]:
-    """All charts: line styles by name, and the curves and histograms with the names that select them.
+    """All charts: the looks of lines by name, and the curves and histograms with the names that select them.
 
     Counts are given as differences from the count before, which takes a third of the room.
     """
@@ -33,7 +39,9 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
         _names(key) | _curve(measured, corners, grids)
         for (key, measured), corners in zip(comparison.curves.items(), drawn, strict=True)
     ]
-    by_condition = {key._replace(method=""): measured.curve for key, measured in comparison.curves.items()}
+    panels: dict[CurveKey, dict[str, MeasuredCurve]] = {}
+    for key, measured in comparison.curves.items():
+        panels.setdefault(key._replace(method=""), {})[key.method] = measured
     return {
         "methods": methods,
         "recognisers": recognisers,
@@ -41,14 +49,17 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
         "protocols": comparison.names("protocol"),
         "fmrs": [f"{fmr:g}" for fmr in comparison.names("fmr")],
         "limit": comparison.limit,
-        "lines": {
-            kind: {name: _line(index) for index, name in enumerate(names)}
+        "looks": {
+            kind: {name: _look(index) for index, name in enumerate(names)}
             for kind, names in (("method", methods), ("recogniser", recognisers), ("test_set", test_sets))
         },
+        "few_bands": has_few_bands(panels.values()),
         "deviation": deviation,
         "curves": curves,
         "band_grids": list(grids),
-        "references": [_names(key) | _references(curve) for key, curve in by_condition.items()],
+        "references": [
+            _names(key) | _references(next(iter(panel.values())).curve) for key, panel in panels.items()
+        ],
         "verification": [
             {"test_set": key.test_set, "recogniser": key.recogniser, **_verification(measured)}
             for key, measured in comparison.verification.items()
@@ -57,8 +68,12 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _line(index: int) -> dict[str, str]:
-    return {"color": colour_of(index), "dash": _DASHES[line_style_of(index)]}
+def _look(index: int) -> dict[str, str]:
+    return {
+        "color": colour_of(index),
+        "dash": _DASHES[line_style_of(index)],
+        "symbol": _SYMBOLS[marker_of(index)],
+    }
 
 
 def _names(key: CurveKey) -> dict[str, Any]:
@@ -114,14 +129,12 @@ def _verification(measured: VerificationSummary) -> dict[str, Any]:
         "genuine": (measured.genuine / max(measured.n_genuine, 1)).round(6).tolist(),
         "impostor": (measured.impostor / max(measured.n_impostor, 1)).round(6).tolist(),
         "points": [
-            {
-                "target": f"{p.target_fmr:g}",
-                "fmr": p.fmr,
-                "fnmr": p.fnmr,
-                "threshold": _number(p.threshold),
-                "resolved": p.resolved,
-            }
+            {"target": f"{p.target_fmr:g}", "fmr": p.fmr, "fnmr": p.fnmr}
             for p in measured.operating_points
+            if p.resolved
+        ],
+        "thresholds": [
+            {"at": _number(threshold), "label": label} for threshold, label in threshold_labels(measured)
         ],
     }
 

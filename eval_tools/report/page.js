@@ -19,20 +19,39 @@ function charts(id, count) {
 }
 
 function fill(id, names, onChange) {
-  const select = byId(id);
+  const select = byId(id), controls = select.closest(".controls");
   for (const name of names) select.add(new Option(name, name));
   select.parentElement.hidden = names.length < 2;
+  controls.hidden = [...controls.children].every(control => control.hidden);
   select.addEventListener("change", onChange);
+}
+
+// Lines differ without colour: each has dashes and a symbol of its own.
+const stroke = ({color, dash}, width) => ({color, dash, width});
+const outlines = {circle: "M-3.5,0a3.5,3.5 0 1,0 7,0a3.5,3.5 0 1,0 -7,0Z", square: "M-3.2,-3.2H3.2V3.2H-3.2Z",
+  "triangle-up": "M-4,3.3H4L0,-3.7Z", diamond: "M0,-4.5L4.5,0L0,4.5L-4.5,0Z", "triangle-down": "M-4,-3.3H4L0,3.7Z",
+  cross: "M-4,-1.4H-1.4V-4H1.4V-1.4H4V1.4H1.4V4H-1.4V1.4H-4Z",
+  x: "M-4,-2L-2,-4L0,-2L2,-4L4,-2L2,0L4,2L2,4L0,2L-2,4L-4,2L-2,0Z"};
+
+function swatch({color, dash, symbol}) {
+  const [svg, line, outline] = ["svg", "path", "path"].map(name => document.createElementNS("http://www.w3.org/2000/svg", name));
+  svg.setAttribute("class", "swatch");
+  svg.setAttribute("viewBox", "-22 -6 44 12");
+  line.setAttribute("d", "M-22,0H22");
+  Object.assign(line.style, {stroke: color, strokeWidth: 2, strokeDasharray: dash === "solid" ? "none" : dash});
+  outline.setAttribute("d", outlines[symbol]);
+  outline.style.fill = color;
+  svg.append(line, outline);
+  return svg;
 }
 
 const hidden = new Set();
 function addMethods() {
   for (const method of data.methods) {
-    const label = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");
+    const label = document.createElement("label"), box = document.createElement("input");
     box.type = "checkbox"; box.checked = true; box.dataset.method = method;
-    swatch.className = "swatch"; swatch.style.background = data.lines.method[method].color;
     box.addEventListener("change", () => { hidden[box.checked ? "delete" : "add"](method); drawCurves(); });
-    label.append(box, swatch, method);
+    label.append(box, swatch(data.looks.method[method]), method);
     byId("methods").append(label);
   }
 }
@@ -56,16 +75,24 @@ function hoverTexts(curve, errors) {
 function bandTrace(band, color) {
   const discard = data.band_grids[band.grid];
   return {x: [...discard, ...discard.slice().reverse()], y: [...band.high, ...band.low.slice().reverse()],
-    fill: "toself", fillcolor: tinted(color, .12), line: {width: 0}, hoverinfo: "skip", mode: "lines"};
+    fill: "toself", fillcolor: tinted(color, .09), line: {color: tinted(color, .45), width: 1}, hoverinfo: "skip", mode: "lines"};
+}
+
+// The symbols of the next method stand beside, so that curves that coincide are all seen.
+function symbolTrace(curve, {x, y}, {color, symbol}) {
+  const shift = (data.methods.indexOf(curve.method) % 7 + 0.5) / 7, end = data.limit ?? curve.end;
+  const marked = [...Array(6).keys()].map(i => x.findLastIndex(share => share <= (i + shift) / 6 * end));
+  return {x: marked.map(i => x[i]), y: marked.map(i => y[i]), mode: "markers", hoverinfo: "skip", marker: {color, symbol, size: 8}};
 }
 
 function curveTraces(curve) {
-  const line = data.lines.method[curve.method];
+  const look = data.looks.method[curve.method];
   const genuine = summed(curve.n_genuine), wrong = summed(curve.n_errors);
   const x = summed(curve.n_discarded).map(count => count / curve.n_discardable);
   const y = x.map((_, i) => at(genuine, i) && at(curve.threshold, i) !== null ? at(wrong, i) / at(genuine, i) : null);
-  const trace = {x, y, text: hoverTexts(curve, y), hoverinfo: "text", mode: "lines", name: escaped(curve.method), line: {...line, width: 2}};
-  return curve.band && byId("bands").checked ? [bandTrace(curve.band, line.color), trace] : [trace];
+  const trace = {x, y, text: hoverTexts(curve, y), hoverinfo: "text", mode: "lines", name: escaped(curve.method), line: stroke(look, 2)};
+  const band = curve.band && byId("bands").checked ? [bandTrace(curve.band, look.color)] : [];
+  return [...band, trace, symbolTrace(curve, trace, look)];
 }
 
 function referenceTraces(curve, reference) {
@@ -112,20 +139,20 @@ function drawCurves() {
 const legendBelow = {showlegend: true, legend: {orientation: "h", y: -0.3, yanchor: "top"}};
 
 function detTraces(row) {
-  const line = data.lines.recogniser[row.recogniser], name = escaped(row.recogniser);
-  const points = row.points.filter(point => point.resolved && point.fnmr > 0);
+  const look = data.looks.recogniser[row.recogniser], name = escaped(row.recogniser);
+  const points = row.points.filter(point => point.fnmr > 0);
   return [
-    {x: row.det_fmr, y: row.det_fnmr, mode: "lines", name, line: {...line, width: 2},
+    {x: row.det_fmr, y: row.det_fnmr, mode: "lines", name, line: stroke(look, 2),
       hovertemplate: "FMR %{x:.3g}<br>FNMR %{y:.3g}"},
     {x: points.map(point => point.fmr), y: points.map(point => point.fnmr), mode: "markers", name, showlegend: false,
-      marker: {color: line.color, size: 8}, text: points.map(point => `target FMR ${point.target}`),
+      marker: {color: look.color, symbol: look.symbol, size: 9}, text: points.map(point => `target FMR ${point.target}`),
       hovertemplate: "%{text}<br>FMR %{x:.3g}<br>FNMR %{y:.3g}"}];
 }
 
 function drawDet(box, rows) {
   const lowest = key => Math.log10(Math.min(...rows.map(row => 1 / row[key])));
   const decades = {type: "log", exponentformat: "power", dtick: 1, minor: {ticks: "outside", ticklen: 3}};
-  Plotly.react(box, rows.flatMap(detTraces), layout("detection error trade-off",
+  Plotly.react(box, rows.flatMap(detTraces), layout(`detection error trade-off, ${escaped(rows[0].test_set)}`,
     axis("FMR", {...decades, range: [lowest("n_impostor"), 0]}), axis("FNMR", {...decades, range: [lowest("n_genuine"), 0]}),
     rows.length > 1 ? legendBelow : {}), config);
 }
@@ -133,12 +160,15 @@ function drawDet(box, rows) {
 const middles = edges => edges.slice(1).map((edge, i) => (edge + edges[i]) / 2);
 
 function drawSimilarities(box, row) {
-  const bars = (kind, colour) => ({x: middles(row.edges), y: row[kind], type: "bar", name: kind,
-    marker: {color: tinted(colour, .55)}, hovertemplate: "similarity %{x:.3f}<br>share %{y:.4f}"});
-  const shapes = row.points.filter(point => point.threshold !== null).map(({threshold}) => ({type: "line", x0: threshold,
-    x1: threshold, yref: "paper", y0: 0, y1: 1, line: {dash: "dot", width: 1, color: "#5b626b"}}));
-  Plotly.react(box, [bars("impostor", "#D55E00"), bars("genuine", "#0072B2")], layout(escaped(row.recogniser),
-    axis("similarity"), axis("share of pairs"), {barmode: "overlay", bargap: 0, shapes, ...legendBelow}), config);
+  const bars = (kind, colour, shape) => ({x: middles(row.edges), y: row[kind], type: "bar", name: kind,
+    marker: {color: tinted(colour, .55), pattern: {shape, size: 5, fgcolor: colour}}, hovertemplate: "similarity %{x:.3f}<br>share %{y:.4f}"});
+  const thresholds = row.thresholds.filter(({at}) => at !== null);
+  const shapes = thresholds.map(({at}) => ({type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1,
+    line: {dash: "dot", width: 1, color: "#5b626b"}}));
+  const annotations = thresholds.map(({at, label}) => ({x: at, y: 1, yref: "paper", text: label, textangle: -90,
+    showarrow: false, xanchor: "left", yanchor: "top", font: {size: 10, color: "#5b626b"}}));
+  Plotly.react(box, [bars("impostor", "#0072B2", ""), bars("genuine", "#D55E00", "/")], layout(escaped(row.recogniser),
+    axis("similarity"), axis("share of pairs"), {barmode: "overlay", bargap: 0, shapes, annotations, ...legendBelow}), config);
 }
 
 function drawVerification() {
@@ -152,9 +182,9 @@ function drawQuality() {
   const boxes = charts("histograms", data.quality.length);
   data.quality.forEach((method, index) => {
     const traces = method.densities.map(({test_set, density}) => {
-      const line = data.lines.test_set[test_set];
-      return {x: middles(method.edges), y: density, mode: "lines", fill: "tozeroy", fillcolor: tinted(line.color, .08),
-        line: {...line, shape: "hvh", width: 1.5}, name: escaped(test_set), hovertemplate: "%{x:.2f}<br>density %{y:.3g}"};
+      const look = data.looks.test_set[test_set];
+      return {x: middles(method.edges), y: density, mode: "lines", fill: "tozeroy", fillcolor: tinted(look.color, .08),
+        line: {...stroke(look, 1.5), shape: "hvh"}, name: escaped(test_set), hovertemplate: "%{x:.2f}<br>density %{y:.3g}"};
     });
     Plotly.react(boxes[index], traces, layout(escaped(method.method), axis("quality, scaled", {range: [0, 1]}),
       axis("density", {rangemode: "tozero"}), legendBelow), config);
@@ -168,6 +198,7 @@ if (data.curves.length) {
   fill("panel", data.test_sets, drawCurves);
   for (const id of ["log", "bands", "references"]) byId(id).addEventListener("change", drawCurves);
   byId("bands").parentElement.hidden = !data.curves.some(c => c.band);
+  byId("bands").checked = data.few_bands;
   addMethods();
   drawCurves();
 }

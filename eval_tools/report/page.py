@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 
 from eval_tools.report.charts import chart_data
 from eval_tools.result_tables import area_table, verification_table
-from eval_tools.results import Comparison, CurveKey, Gallery, MeasuredCurve
-from eval_tools.tables import Table
+from eval_tools.results import Comparison, CurveKey, Gallery
+from eval_tools.tables import MEANINGS, Mark, Table
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.images import encode_image
+from igfiqa_head.text import printable
 
 PROTOCOLS = {
     "fixed": "One threshold, chosen once on all impostor pairs; genuine pairs of low quality are discarded "
@@ -27,6 +29,8 @@ PROTOCOLS = {
     "image": "Images are discarded, the rest compared with each other, and the threshold is chosen anew "
     "(SER-FIQ).",
 }
+
+_SHOWN: dict[Mark, str] = {"best": "bold", "second": "underlined", "unresolved": "†", "alike": "≈"}
 
 
 def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
@@ -49,10 +53,12 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         areas=[_area_section(comparison, protocol) for protocol in comparison.names("protocol")],
         limit=comparison.limit,
         verification=verification_table(comparison),
-        curve_rows=[_curve_row(key, measured) for key, measured in comparison.curves.items()],
+        curve_rows=[_curve_row(comparison, key) for key in comparison.curves],
         significance=comparison.significance,
         galleries=[_gallery(gallery) for gallery in comparison.galleries],
         settings=comparison.settings,
+        legend=_legend,
+        several_sets=len({key.test_set for key in comparison.quality}) > 1,
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -96,39 +102,60 @@ def _missing(error: ImportError) -> ValueError:
 
 def _area_section(comparison: Comparison, protocol: str) -> dict[str, Any]:
     table = area_table(comparison, protocol)
-    bands = [m.band for key, m in comparison.curves.items() if key.protocol == protocol and m.band]
     return {
         "protocol": protocol,
         "explanation": PROTOCOLS[protocol],
         "table": table,
-        "interval": f"{100 * bands[0].level:g} % intervals from {bands[0].n_resamples} resamples"
-        if bands
-        else "",
         "best": _best_methods(table),
+        "n_ranked": len({place for _, place in _wins(table)}),
+        "worse": _worse_than_random(comparison, protocol),
     }
 
 
 def _best_methods(table: Table) -> list[tuple[str, int]]:
-    """(method, number of columns in which it is best), the most successful one first."""
-    wins: dict[str, int] = {}
-    for (_, method), cells in zip(table.rows, table.cells, strict=True):
-        wins[method] = wins.get(method, 0) + sum(cell.rank == "best" for cell in cells)
-    return sorted(((m, n) for m, n in wins.items() if n), key=lambda item: -item[1])
+    """(method, number of ranked columns in which it is best), the most successful one first."""
+    return Counter(method for method, _ in _wins(table)).most_common()
 
 
-def _curve_row(key: CurveKey, measured: MeasuredCurve) -> dict[str, Any]:
-    curve, band = measured.curve, measured.band
+def _wins(table: Table) -> list[tuple[str, tuple[str, int]]]:
+    """(method, (recogniser, column)) of every best area; a column that is not resolved has none."""
+    return [
+        (method, (recogniser, column))
+        for (recogniser, method), cells in zip(table.rows, table.cells, strict=True)
+        for column, cell in enumerate(cells)
+        if cell.rank == "best"
+    ]
+
+
+def _worse_than_random(comparison: Comparison, protocol: str) -> dict[tuple[str, str], str]:
+    """(recogniser, method), as the table names them, -> where it is worse than random with confidence."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for key in comparison.curves:
+        if key.protocol == protocol and comparison.worse_than_random(key):
+            row = printable(key.recogniser), printable(key.method)
+            found.setdefault(row, []).append(f"{key.test_set}, FMR {key.fmr:g}")
+    return {row: "; ".join(places) for row, places in found.items()}
+
+
+def _legend(table: Table) -> str:
+    """What the marks of the cells and their small print say."""
+    meanings = [f"{_SHOWN[mark]}: {MEANINGS[mark]}" for mark in table.marks]
+    return "; ".join(meanings + ([f"small: {table.small_print}"] if table.small_print else []))
+
+
+def _curve_row(comparison: Comparison, key: CurveKey) -> dict[str, Any]:
+    measured = comparison.curves[key]
+    curve = measured.curve
     thresholds, fmrs = np.atleast_1d(curve.threshold), np.atleast_1d(curve.effective_fmr)
     return {
         **key._asdict(),
         "area": measured.area,
-        "interval": band,
         "random": curve.auc_random,
         "best": curve.auc_best,
         "fnmr": float(curve.error[0]),
         "threshold": _range(thresholds),
         "effective_fmr": _range(fmrs),
-        "resolved": curve.resolved,
+        "resolved": comparison.resolves(key),
         "n_genuine": int(curve.n_genuine[0]),
         "n_impostor": int(curve.n_impostor[0]),
     }

@@ -159,6 +159,21 @@ def test_images_of_a_list_are_looked_for_where_they_are_said_to_be(
     assert run(command.format("lists/absolute.csv --absolute-paths")) == 0
 
 
+def test_only_settings_that_had_a_part_are_listed(here: Path) -> None:
+    """Verification knows no protocol and no resampling, and given scores have no mirror image."""
+    of_curves, of_models = {"protocols", "pair quality", "bootstrap"}, {"mirror image"}
+    rows = [f"{0.01 * i},{i % 2},{i}" for i in range(40)]
+    (here / "pairs.csv").write_text("\n".join(["similarity,is_genuine,good", *rows]))
+    for command, expected in (
+        ("verify pairs.bin --recogniser recogniser.onnx --fmr 0.1", of_models),
+        ("erc pairs.csv --fmr 0.1 --bootstrap 0", of_curves),
+        (f"{COMPARE} --bootstrap 0", of_models | of_curves),
+    ):
+        assert run(f"{command} --output results") == 0
+        settings = json.loads((here / "results/results.json").read_text())["settings"]
+        assert settings.keys() & (of_curves | of_models) == expected
+
+
 def test_report_of_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
     (here / "results/report.html").unlink()

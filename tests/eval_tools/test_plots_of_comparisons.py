@@ -20,7 +20,9 @@ from eval_tools.plots import (
 )
 from eval_tools.plots.erc import highest_error
 from eval_tools.plots.histograms import quality_densities
+from eval_tools.plots.style import look
 from eval_tools.results import Comparison, VerificationSummary
+from eval_tools.verification import OperatingPoint
 from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
 
 
@@ -126,6 +128,39 @@ def test_bands_and_a_logarithmic_axis(comparison: Comparison, tmp_path: Path, fi
     assert (tmp_path / "b.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_many_bands_are_left_out_and_few_are_drawn(tmp_path: Path, figures: list[Figure]) -> None:
+    """Six tints on each other are one brown mass; the last method of the simulation has no band."""
+    for methods, drawn in ((("a", "b", "c", "d"), 3), (("a", "b", "c", "d", "e", "f"), 0)):
+        many = simulated_comparison(SETS[:1], RECOGNISERS[:1], methods, n_pairs=200)
+        for bands, expected in ((None, drawn), (True, len(methods) - 1), (False, 0)):
+            _panels(many, tmp_path / "a.png", bands=bands)
+            assert len(figures[-1].axes[0].collections) == expected
+    for band in figures[-2].axes[0].collections:
+        assert band.get_edgecolor()[0, 3] > 3 * band.get_facecolor()[0, 3]  # edges to follow
+
+
+def test_lines_differ_without_colour(tmp_path: Path, figures: list[Figure]) -> None:
+    assert len({(look(index)["linestyle"], look(index)["marker"]) for index in range(28)}) == 28
+    methods = tuple("abcdefgh")
+    _panels(simulated_comparison(SETS[:1], RECOGNISERS[:1], methods, n_pairs=200), tmp_path / "a.png")
+    for lines in (figures[0].axes[0].lines, figures[0].legends[0].get_lines()):
+        assert len({(line.get_linestyle(), line.get_marker()) for line in lines}) == len(methods)
+
+
+def test_curves_that_coincide_all_show_their_markers(tmp_path: Path, figures: list[Figure]) -> None:
+    similarity = np.random.default_rng(0).normal(np.arange(400) < 200)
+    curve = error_rejection_curve(similarity, np.arange(400) < 200, similarity, fmr=0.1)
+    for limit in (None, 0.3):
+        plot_erc(dict.fromkeys("abcdefg", curve), tmp_path / "a.png", limit=limit, references=False)
+        marked = [line.get_markevery() for line in figures[-1].axes[0].lines]
+        assert all(points.size >= 5 for points in marked)
+        assert np.unique(np.concatenate(marked)).size == sum(points.size for points in marked)
+        assert all(
+            0 <= curve.discard[points].min() <= curve.discard[points].max() <= (limit or 1)
+            for points in marked
+        )
+
+
 def test_unknown_curves_name_the_known_ones(comparison: Comparison, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=RECOGNISERS[0]):
         _panels(comparison, tmp_path / "a.png", recogniser="nobody")
@@ -175,6 +210,18 @@ def test_similarity_histograms_show_shares_and_thresholds(
         assert any(x == pytest.approx(point.threshold) for x in lines)
     with pytest.raises(ValueError, match=r"\.png or \.pdf"):
         plot_similarity_histogram(summary, tmp_path / "a.svg")
+
+
+def test_target_fmrs_of_one_threshold_share_its_label(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    """Targets that are not resolved have the same threshold, and their labels lay on each other."""
+    points = [OperatingPoint(fmr, 0.5, 0, 0, 100, 100) for fmr in (1e-3, 1e-4)]
+    points.append(OperatingPoint(0.02, 0.3, 2, 0, 100, 100))
+    summary = dataclasses.replace(_summary(comparison), operating_points=tuple(points))
+    plot_similarity_histogram(summary, tmp_path / "a.png")
+    labels = [text.get_text() for text in figures[0].axes[0].texts]
+    assert labels == ["FMR 0.001, 0.0001 (unresolved)", "FMR 0.02"]
 
 
 def test_an_empty_histogram_kind_is_drawn(comparison: Comparison, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         simulated_comparison(sets=(HOSTILE,), methods=(f"good{HOSTILE}", "$__proto__"), n_pairs=200),
         page.with_name("hostile.html"),
     )
+    write_report(
+        simulated_comparison(SETS[:1], RECOGNISERS[:1], tuple("abcdefgh"), n_pairs=200),
+        page.with_name("one_set.html"),
+    )
+    write_report(
+        simulated_comparison(SETS[:1], RECOGNISERS, (), n_pairs=200), page.with_name("verification.html")
+    )
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1000"):
@@ -40,6 +48,17 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     chrome.get(page.as_uri())
     yield chrome
     chrome.quit()
+
+
+@contextmanager
+def _open(browser: webdriver.Chrome, name: str) -> Iterator[None]:
+    """Another page, for a moment."""
+    page = browser.current_url
+    browser.get(page.replace("report.html", name))
+    try:
+        yield
+    finally:
+        browser.get(page)
 
 
 def _lines(browser: webdriver.Chrome, panel: int = 0) -> int:
@@ -126,17 +145,59 @@ def test_no_error_was_logged_and_nothing_was_asked_for(browser: webdriver.Chrome
 
 
 def test_hostile_names_are_shown_and_do_nothing(browser: webdriver.Chrome) -> None:
-    page = browser.current_url
-    browser.get(page.replace("report.html", "hostile.html"))
-    try:
+    with _open(browser, "hostile.html"):
         assert not browser.find_elements(By.CSS_SELECTOR, 'img[src="x"]')
         assert HOSTILE in browser.find_element(By.CSS_SELECTOR, "#erc .gtitle").text
         legends = browser.find_elements(By.CSS_SELECTOR, "#histograms .legendtext")
         assert {legend.text for legend in legends} == {HOSTILE}
         assert browser.execute_script("return window.hacked === undefined")
         assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-    finally:
-        browser.get(page)
+
+
+@pytest.mark.parametrize("name", ["report.html", "one_set.html", "verification.html"])
+def test_no_box_of_controls_is_empty(browser: webdriver.Chrome, name: str) -> None:
+    """With one test set there is nothing to choose above the DET curves."""
+    with _open(browser, name):
+        boxes = browser.find_elements(By.CLASS_NAME, "controls")
+        shown = [box.text.split("\n")[0] for box in boxes if box.is_displayed()]
+        assert len(shown) == {"report.html": 2, "one_set.html": 1, "verification.html": 0}[name]
+        assert all(shown)
+        assert browser.find_elements(By.CSS_SELECTOR, "#det .subplot")
+
+
+def test_lines_differ_without_colour(browser: webdriver.Chrome) -> None:
+    script = """
+      const traces = document.querySelector("#erc > div").data;
+      return ["lines", "markers"].map(mode => traces.filter(t => t.mode === mode && (t.text || t.marker))
+        .map(t => t.line ? t.line.dash : t.marker.symbol + t.marker.size))"""
+    with _open(browser, "one_set.html"):
+        dashes, symbols = browser.execute_script(script)
+        assert len(dashes) == len(symbols) == len(set(zip(dashes, symbols, strict=True))) == 8
+        swatches = browser.find_elements(By.CSS_SELECTOR, "#methods svg.swatch")
+        drawn = browser.execute_script(
+            "const looks = path => path.style.strokeDasharray + path.getAttribute('d');"
+            "return arguments[0].map(swatch => [...swatch.children].map(looks).join())",
+            swatches,
+        )
+        assert len(set(drawn)) == 8
+
+
+def test_many_bands_are_off_at_first_and_can_be_switched_on(browser: webdriver.Chrome) -> None:
+    assert browser.find_element(By.ID, "bands").is_selected()  # three bands can be told apart
+    with _open(browser, "one_set.html"):
+        assert not browser.find_element(By.ID, "bands").is_selected()
+        before = _lines(browser)
+        _click(browser, "#bands")
+        assert _lines(browser) == before + 7
+
+
+def test_verification_alone_speaks_of_nothing_else(browser: webdriver.Chrome) -> None:
+    with _open(browser, "verification.html"):
+        text = f"{browser.title} {browser.find_element(By.TAG_NAME, 'body').text}".lower()
+        assert "verif" in browser.title.lower()
+        for word in ("reject", "discard", "quality measure", "auc"):
+            assert word not in text
+        assert "TAR" in browser.find_element(By.TAG_NAME, "header").text
 
 
 def test_the_page_is_one_file(tmp_path: Path) -> None:

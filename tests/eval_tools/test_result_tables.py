@@ -108,7 +108,7 @@ def test_ties_that_the_discard_grid_cuts_through_are_told() -> None:
     qualities = {"flat": np.arange(1400) // 700 * 1.0, "fine": np.arange(1400.0)}
     comparison = _compared(1000, qualities, fmrs=(0.01,), n_resamples=0)
     (note,) = [n for n in area_table(comparison, "crfiqa").notes if "equal quality" in n]
-    assert "(flat 100 % of all pairs)" in note
+    assert "(flat 50 % of all pairs)" in note
     assert not any("equal quality" in n for n in area_table(comparison, "fixed").notes)
 
 
