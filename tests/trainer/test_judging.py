@@ -14,7 +14,8 @@ from eval_tools.test_sets import VerificationSet, all_pairs, degraded
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from plugins.datasets.synthetic import SyntheticFaces
 from tests.onnx_models import expected, write_model
-from trainer.judging import NORM, OURS, RANDOM, SHARPNESS, Judgement, judge, relative_area
+from trainer.evaluation import Judgement, relative_area
+from trainer.judging import NORM, OURS, RANDOM, SHARPNESS, judge_on_top
 from trainer.on_top import Features
 
 
@@ -27,7 +28,7 @@ class Norm(nn.Module):
 
 def judged(tmp_path: Path, test_set: VerificationSet, fmr: float = 1e-2) -> Judgement:
     features_of = Features(RecogniserGraph(write_model(tmp_path / "recogniser.onnx", size=112)))
-    return judge("some", test_set, features_of, Norm(), fmr=fmr, cache=None)
+    return judge_on_top("some", test_set, features_of, Norm(), fmr=fmr, cache=None)
 
 
 def faces(people: int = 8, images: int = 5) -> VerificationSet:
