@@ -134,7 +134,25 @@ def build_test_sets(config: EasyDict, split: Split) -> dict[str, VerificationSet
             f"val_targets names {held_out.NAME!r}, which is the name of the identities held out of rec"
         )
     sets = {held_out.NAME: split.test_set()} if len(split.held_out) else {}
-    return sets | {name: _verification_set(config, name) for name in config.val_targets}
+    return sets | {name: _verification_set(config, name) for name in _targets_found(config)}
+
+
+def _targets_found(config: EasyDict) -> list[str]:
+    """The names in ``val_targets`` without those whose files are missing, which a warning lists."""
+    names = config.val_targets
+    missing = [name for name in names if name != SYNTHETIC and not _bin_file(config, name).is_file()]
+    if missing:
+        found = sorted(path.stem for path in Path(config.rec).glob("*.bin")) or "none"
+        absent = ", ".join(str(_bin_file(config, name)) for name in missing)
+        text = f"val_targets names {', '.join(missing)}, but {absent} does not exist; found: {found}"
+        if len(missing) == len(names):
+            raise ValueError(f"{text}. Copy it there, or take it out of val_targets")
+        LOGGER.warning("%s. The others judge the run", text)
+    return [name for name in names if name not in missing]
+
+
+def _bin_file(config: EasyDict, name: str) -> Path:
+    return Path(config.rec) / f"{name}.bin"
 
 
 def _verification_set(config: EasyDict, name: str) -> VerificationSet:
@@ -142,11 +160,7 @@ def _verification_set(config: EasyDict, name: str) -> VerificationSet:
         faces = build_synthetic_test_faces(config)
         pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
         return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
-    path = Path(config.rec) / f"{name}.bin"
-    if not path.is_file():
-        found = sorted(p.stem for p in Path(config.rec).glob("*.bin"))
-        raise ValueError(f"val_targets names {name!r}, but {path} does not exist; found: {found or 'none'}")
-    return read_bin_set(path)
+    return read_bin_set(_bin_file(config, name))
 
 
 def build_synthetic_test_faces(config: EasyDict) -> Any:

@@ -200,6 +200,20 @@ def write_people(root: Path, people: int) -> None:
 class TestValTargets:
     """Upstream's configs name lfw, cfp_fp and agedb_30."""
 
+    def test_a_run_is_judged_by_those_that_are_there(
+        self, tiny_recipe: Recipe, records: Path, log_lines: list[str]
+    ) -> None:
+        config = tiny_recipe(f"rec={records}", "val_targets=lfw,cfp_fp,agedb_30")
+        assert list(build_data.build_test_sets(config, split_of(config))) == ["lfw"]
+        (line,) = [line for line in log_lines if "does not exist" in line]
+        assert "val_targets names cfp_fp, agedb_30, but" in line
+        assert "found: ['lfw']. The others judge the run" in line
+
+    def test_none_of_them_is_an_error(self, tiny_recipe: Recipe, folder: Path) -> None:
+        config = tiny_recipe(f"rec={folder}", "val_targets=lfw,cfp_fp")
+        with pytest.raises(ValueError, match=r"cfp_fp.bin does not exist; found: none\. Copy it there"):
+            build_data.build_test_sets(config, split_of(config))
+
     def test_the_name_of_the_people_held_out_is_taken(self, tiny_recipe: Recipe, records: Path) -> None:
         config = tiny_recipe(f"rec={records}", "val_targets=held_out")
         with pytest.raises(ValueError, match="'held_out', which is the name of the identities held out"):

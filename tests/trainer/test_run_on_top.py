@@ -388,7 +388,7 @@ class TestErrors:
             ("rec={tmp}/large", r"0.png is 120 x 120, expected 112 x 112: align"),
             ("rec={tmp}/damaged", r"image \d+: .*p5/1.png: the image .20 bytes. .*; repair it"),
             ("rec={tmp}/lonely", "judged by: 2 images of 2 identities make 0 genuine .* set it to 0"),
-            ("val_targets=lfw", "lfw.bin does not exist"),
+            ("val_targets=lfw", "lfw.bin does not exist; .* take it out of val_targets"),
             ("rec={tmp}/named val_targets=held_out", "'held_out', which is the name of the identities held"),
             ("on_top.cache={tmp}/file", "the cache .*file cannot be used: File exists; .*cache=None"),
             ("on_top.cache=/proc/cache", "the cache /proc/cache cannot be used"),
