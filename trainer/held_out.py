@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.test_sets import VerificationSet, all_pairs
-from eval_tools.test_sets.images import LazyImages, RGBImage
+from eval_tools.test_sets.images import RGBImage
 
 NAME = "held_out"  # of the test set
 MAX_PEOPLE, MAX_IMAGES = 200, 2000
@@ -45,8 +44,10 @@ class Split:
     def test_set(self) -> VerificationSet:
         """All pairs of the images to judge by, of which there are some.
 
+        They are read now and kept: one that is damaged should not be found after the training.
+
         Raises:
-            ValueError: they make no genuine or no impostor pair.
+            ValueError: they make no genuine or no impostor pair, or one cannot be read.
         """
         chosen = self.held_out
         identities = np.asarray(self.dataset.labels[chosen], np.int64)
@@ -57,14 +58,10 @@ class Split:
                 f"the held-out identities cannot be judged by: {error}. Raise on_top.held_out, or set it to "
                 "0 to judge by none"
             ) from error
-        images = LazyImages(len(chosen), partial(_image, self.dataset, chosen))
+        images = [np.ascontiguousarray(self.dataset[index][0]) for index in chosen.tolist()]
         return VerificationSet(
             images, pairs, is_genuine, identities, chosen.astype(str).tolist(), notes=notes
         )
-
-
-def _image(dataset: Any, chosen: NDArray[np.int64], index: int) -> RGBImage:
-    return np.ascontiguousarray(dataset[int(chosen[index])][0])
 
 
 class Subset:

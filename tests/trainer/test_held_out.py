@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,17 @@ class TestWholeRun:
         assert calibration.fnmr.recogniser == "embedding.onnx, of a face and its mirror image together"
         assert any("8 images of 2 people are held out to judge by; 72 of 18 others" in x for x in log_lines)
         assert any(line.startswith("held_out: equal error rate") for line in log_lines)
+
+    def test_a_damaged_image_of_theirs_is_found_before_the_training(
+        self, own_folder: Recipe, folder: Path, tmp_path: Path
+    ) -> None:
+        shutil.copytree(folder, tmp_path / "damaged")
+        position = int(split_of(own_folder()).held_out[-1])
+        damaged = sorted((tmp_path / "damaged").glob("*/*.png"))[position]
+        damaged.write_bytes(damaged.read_bytes()[:200])
+        with pytest.raises(ValueError, match=damaged.name):
+            run(own_folder(f"rec={tmp_path / 'damaged'}"))
+        assert not (tmp_path / "run" / "checkpoint_gpu_0.pt").exists()
 
 
 class TestTraining:
