@@ -81,6 +81,8 @@ def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[W
         build.load_plugins(config)
         split = build_data.build_split(config, build_data.build_train_set(config))
         dataset = split.training_set()
+        if dataset is not split.dataset:  # num_classes is of the whole data
+            config = EasyDict(config, num_classes=dataset.num_classes)
         trainer = build.build_trainer(config, dataset, log, device, ranks)
         if ranks.rank == 0:
             test_sets = build_data.build_test_sets(config, split)
