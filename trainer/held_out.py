@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Split:
         people = {f"{name}_identities": len(np.unique(self.dataset.labels[p])) for name, p in parts.items()}
         return images | people
 
+    @cached_property
     def training_set(self) -> Any:
         """The images to learn from; the data set itself where nothing is held out."""
         return Subset(self.dataset, self.learned) if len(self.held_out) else self.dataset
@@ -110,12 +112,15 @@ def hold_out(labels: NDArray[np.int64], share: float) -> tuple[NDArray[np.int64]
     Returns:
         All positions and none, where fewer than two identities are left for either purpose.
     """
+    everything = np.arange(len(labels)), np.empty(0, np.int64)
+    if not share:
+        return everything
     identities, counts = np.unique(labels, return_counts=True)
     number = min(round(share * len(identities)), MAX_PEOPLE)
     people = np.random.default_rng(0).permutation(identities[counts > 1])[:number]
     is_held_out = np.isin(labels, people)
     if len(people) < 2 or len(identities) - len(people) < 2:
-        return np.arange(len(labels)), np.empty(0, np.int64)
+        return everything
     held_out = np.flatnonzero(is_held_out)
     return np.flatnonzero(~is_held_out), _thinned(held_out, labels[held_out])
 

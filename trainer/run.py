@@ -80,7 +80,7 @@ def _train(config: EasyDict, device: torch.device, ranks: Ranks, writers: list[W
     with closing(RunLog(config.frequent, writers, bars=ranks.rank == 0)) as log:
         build.load_plugins(config)
         split = build_data.build_split(config, build_data.build_train_set(config))
-        dataset = split.training_set()
+        dataset = split.training_set
         if dataset is not split.dataset:  # num_classes is of the whole data
             config = EasyDict(config, num_classes=dataset.num_classes)
         trainer = build.build_trainer(config, dataset, log, device, ranks)
@@ -142,7 +142,7 @@ def _finish(
     class_weights: Tensor | None,
 ) -> dict[str, Any]:
     """Judge the trained networks and write metrics.json, the pictures and the ONNX files."""
-    output, dataset = Path(config.output), split.training_set()
+    output, dataset = Path(config.output), split.training_set
     regressor = None if trainer.quality_head is None else trainer.quality_head.regressor
     judgements = _judge_all(config, trainer, test_sets, regressor)
     metrics = {"data": split.counts()} | judgement_metrics(judgements)

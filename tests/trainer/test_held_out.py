@@ -26,6 +26,7 @@ from plugins.datasets.image_folder import ImageFolderDataset
 from plugins.datasets.synthetic import SyntheticFaces
 from tests.gloo import on_ranks
 from trainer import build, build_data
+from trainer.checkpoint import CheckpointError
 from trainer.held_out import Split, Subset, choose_identities, hold_out
 from trainer.log import RunLog
 from trainer.loop import Trainer
@@ -123,6 +124,11 @@ class TestTraining:
         assert not set(second.loader.dataset.chosen) & set(split.held_out)
         assert second.num_classes == 18
 
+    def test_a_run_that_goes_on_with_another_share_is_refused(self, own_folder: Recipe) -> None:
+        trainer_of(own_folder("held_out=0"))[0].save()
+        with pytest.raises(CheckpointError, match=r"begun with another .* held_out \(0 in older versions\)"):
+            trainer_of(own_folder())[0].resume()
+
     def test_ranks_agree_on_who_is_held_out(self, own_folder: Recipe) -> None:
         config = own_folder("network=tiny_group_norm", "batch_size=6", "held_out=0.2")
         first, second = on_ranks(2, step_of_rank, config)
@@ -139,8 +145,8 @@ class TestTraining:
             trainer, split = trainer_of(config)
             for position in range(len(split.learned)):
                 image, label = trainer.loader.dataset[position]
-                np.testing.assert_array_equal(image, split.training_set()[position][0])
-                assert label == split.training_set()[position][1]
+                np.testing.assert_array_equal(image, split.training_set[position][0])
+                assert label == split.training_set[position][1]
             (images,) = (tmp_path / "cache").glob("*.npy")
             changed.append(images.stat().st_mtime_ns)
         assert changed[0] == changed[1]
@@ -151,7 +157,7 @@ def trainer_of(config: EasyDict, ranks: Ranks = ALONE) -> tuple[Trainer, Split]:
     Path(config.output).mkdir(parents=True, exist_ok=True)
     split = split_of(config)
     log, device = RunLog(1000, bars=False), build.build_device(config)
-    return build.build_trainer(config, split.training_set(), log, device, ranks), split
+    return build.build_trainer(config, split.training_set, log, device, ranks), split
 
 
 def step_of_rank(ranks: Ranks, config: EasyDict) -> dict[str, Any]:
@@ -165,7 +171,7 @@ class TestWhoIsHeldOut:
         self, tiny_recipe: Recipe, records: Path, log_lines: list[str]
     ) -> None:
         config = tiny_recipe(f"rec={records}", "val_targets=")
-        assert split_of(config).training_set().num_classes == PEOPLE
+        assert split_of(config).training_set.num_classes == PEOPLE
         assert any("there is no test set, so nothing will be said of how good" in line for line in log_lines)
 
     @pytest.mark.parametrize(("share", "people"), [("0.1", 2), ("0.5", 10), ("0", 0), ("None", 0)])
@@ -186,7 +192,7 @@ class TestWhoIsHeldOut:
         write_people(tmp_path / "few", 8)
         config = tiny_recipe(f"rec={tmp_path / 'few'}", "val_targets=")
         split = split_of(config)
-        assert split.training_set() is split.dataset
+        assert split.training_set is split.dataset
         assert any("8 people, of whom a share of 0.1 are too few" in line for line in log_lines)
         with pytest.raises(ValueError, match="8 people, of whom a share of 0.05 are .*Raise held_out"):
             split_of(tiny_recipe(f"rec={tmp_path / 'few'}", "val_targets=", "held_out=0.05"))
