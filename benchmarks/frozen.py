@@ -22,7 +22,7 @@ from eval_tools.scores import BoolArray, FloatArray, IntArray
 from eval_tools.test_sets import VerificationSet, degraded, open_test_set
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build_on_top
-from trainer.judging import relative_area
+from trainer.evaluation import relative_area
 from trainer.log import RunLog
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recipe import load_recipe
@@ -163,7 +163,7 @@ class Bench:
 
     def lessons(self, config: EasyDict, dataset: Any) -> tuple[Lessons, Tensor]:
         """Labels, weights and features of a data set; and the class [N] of each image as it is."""
-        learned, _ = build_on_top.split_identities(config, dataset)
+        learned = build_on_top.split_identities(config, dataset).learned
         _, classes = np.unique(dataset.labels[learned], return_inverse=True)
         replicas = build_on_top.build_replicas(config, dataset, learned)
         damage = [value for name, value in config.ig_fiqa.items() if name in DAMAGE_KEYS]

@@ -14,6 +14,7 @@ config.dataset = "auto"  # a registered reader (recordio, image_folder, syntheti
 config.num_classes = None  # None: from the data
 config.num_image = None  # None: from the data
 config.val_targets = []  # names of .bin files in rec, without the suffix; "synthetic" for rendered test faces
+config.held_out = None  # share of identities to judge by; None: 0.1 of a folder without val_targets, else 0
 config.num_workers = 2  # loader processes, of each training process
 config.decoded_cache = None  # folder for decoded images, 37 KB each, where decoding takes too long
 config.dali = False  # accepted for arcface_torch's files; our loader is used

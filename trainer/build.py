@@ -202,7 +202,7 @@ def build_trainer(
     """Everything a run needs, on the device, with parameters from the weights or the seed."""
     weights = take_weights(config)
     torch.manual_seed(config.seed)
-    num_classes = config.num_classes or dataset.num_classes
+    num_classes = dataset.num_classes
     backbone = build_backbone(config)
     if weights is not None:
         backbone.load_state_dict(weights)

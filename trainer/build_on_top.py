@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +12,24 @@ from numpy.typing import NDArray
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from eval_tools.test_sets import VerificationSet, all_pairs, degraded
-from eval_tools.test_sets.images import LazyImages, RGBImage
+from eval_tools.test_sets import VerificationSet, degraded
 from igfiqa_head.degradations import Degradations
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data
+from trainer.held_out import Split, choose_identities
 from trainer.log import LOGGER
 from trainer.on_top import Lessons
 from trainer.recipe import changed_keys
-from trainer.replicas import Replicas, choose_identities
+from trainer.replicas import Replicas
 
-HELD_OUT = "held_out"
-_MAX_PAIRS = 2_000_000
 # Keys that concern the training of a network, its loader and its device.
 _NOT_READ = {
     "embedding_size", "backbone_weights", "dropout", "fp16", "bf16", "compile", "sync_bn", "margin",
     "margin_list", "margin_gradient", "scale", "classifier", "prototype_init", "sample_rate",
     "interclass_filtering_threshold", "num_workers", "decoded_cache", "dali", "dali_aug", "device",
     "gradient_acc", "clip_grad_norm", "checkpoint_every", "max_skipped", "rank_timeout",
-    "save_all_states", "verbose", "save_artifacts", "cr_fiqa",
+    "save_all_states", "verbose", "save_artifacts", "cr_fiqa", "held_out",
 }  # fmt: skip
 _READ_OF_BLOCKS = {
     "ig_fiqa": {
@@ -80,14 +77,15 @@ def keys_read(config: EasyDict) -> EasyDict:
     )
 
 
-def split_identities(config: EasyDict, dataset: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the images to learn from and of those to judge by."""
-    return choose_identities(
+def split_identities(config: EasyDict, dataset: Any) -> Split:
+    """The images to learn from and those to judge by."""
+    parts = choose_identities(
         dataset.labels,
         held_out=config.on_top.held_out,
         max_images=config.on_top.max_images,
         seed=config.seed,
     )
+    return Split(dataset, *parts)
 
 
 def build_replicas(config: EasyDict, dataset: Any, chosen: NDArray[np.int64]) -> Replicas:
@@ -103,9 +101,7 @@ def build_replicas(config: EasyDict, dataset: Any, chosen: NDArray[np.int64]) ->
     return Replicas(dataset, chosen, degradations, config.on_top.replicas, config.seed)
 
 
-def build_test_sets(
-    config: EasyDict, dataset: Any, held_out: NDArray[np.int64]
-) -> dict[str, VerificationSet]:
+def build_test_sets(config: EasyDict, split: Split) -> dict[str, VerificationSet]:
     """The held-out identities and what ``val_targets`` names, with a share of the images degraded.
 
     A recogniser makes too few errors on good images for a curve. The names of the sets tell.
@@ -113,34 +109,11 @@ def build_test_sets(
     Raises:
         ValueError: a file is missing or damaged, or the held-out images give no genuine or no impostor pair.
     """
-    sets = build_data.build_verification_sets(config)
-    if HELD_OUT in sets:
-        raise ValueError(
-            f"val_targets names {HELD_OUT!r}, which is the name of the identities held out of rec"
-        )
-    if len(held_out):
-        sets = {HELD_OUT: _held_out_set(dataset, held_out)} | sets
+    sets = build_data.build_test_sets(config, split)
     share = config.on_top.degraded_share
     if not share:
         return sets
     return {f"{name}_degraded": degraded(s, share, config.seed) for name, s in sets.items()}
-
-
-def _held_out_set(dataset: Any, chosen: NDArray[np.int64]) -> VerificationSet:
-    identities = np.asarray(dataset.labels[chosen], np.int64)
-    try:
-        pairs, is_genuine, notes = all_pairs(identities, _MAX_PAIRS)
-    except ValueError as error:
-        raise ValueError(
-            f"the held-out identities cannot be judged by: {error}. Raise on_top.held_out, or set it to 0 to "
-            "judge by none"
-        ) from error
-    images = LazyImages(len(chosen), partial(_image, dataset, chosen))
-    return VerificationSet(images, pairs, is_genuine, identities, chosen.astype(str).tolist(), notes=notes)
-
-
-def _image(dataset: Any, chosen: NDArray[np.int64], index: int) -> RGBImage:
-    return np.ascontiguousarray(dataset[int(chosen[index])][0])
 
 
 def cache(config: EasyDict) -> Path | None:

@@ -112,7 +112,7 @@ def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE)
     """The head named by ``quality_head`` with the settings of the block of the same name."""
     if config.quality_head is None:
         return None
-    return build_part(
+    head = build_part(
         QUALITY_HEADS,
         config.quality_head,
         config.embedding_size,
@@ -120,3 +120,5 @@ def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE)
         settings=block_of(config, config.quality_head),
         **_of_run(config, _FOR_HEADS, ranks),
     )
+    head.has_images_of_all_classes = True  # build_train_set sees to it
+    return head

@@ -115,7 +115,10 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
         try:
             _restore(part, state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{files[0]} does not fit this recipe ({name}): {error}") from error
+            raise CheckpointError(
+                f"{files[0]} does not fit this recipe ({name}): {error}; it may have been begun with another "
+                "network, rec, num_classes or held_out (0 in older versions)"
+            ) from error
     ranks.any(False)  # all have read, as each waits here for the others
     if ranks.rank == 0:
         _finish_replacing(files, folder)

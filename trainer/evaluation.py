@@ -1,8 +1,8 @@
-"""Judging the networks of a run on its own test sets, with the run's own quality scores."""
+"""Judging a run by a test set: verification, and what its own quality scores are worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,33 +11,156 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from eval_tools import scores
+from eval_tools.calibration import calibrate, genuine_pairs_at_fmr
 from eval_tools.constant_quality import constant_fault
-from eval_tools.erc import ErrorRejectionCurve, error_rejection_curve
+from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.measure import Settings, measure_curves, summarise
+from eval_tools.results import VerificationSummary
 from eval_tools.test_sets import VerificationSet
-from eval_tools.verification import VerificationResult, verify_similarities
+from igfiqa_head.calibration import Calibration
 from igfiqa_head.class_chunks import at_least_float32
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, warnings_as_log_lines
 from trainer.precision import mixed_precision
 
 BATCH_SIZE = 256
+DISCARD_LIMIT = 0.95
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class QualityEvaluation:
-    """The qualities [N] of a test set's images and what discarding by them does."""
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What one test set says of a run.
 
-    quality: FloatArray
-    curve: ErrorRejectionCurve
+    Attributes:
+        test_set: its images and pairs.
+        fmr: target FMR of the curves.
+        similarity: [P] of the pairs.
+        verification: how well the recogniser does.
+        qualities: method -> quality [N] of the images, the run's own first; none without a quality head.
+        curves: method -> ERC of protocol ``fixed``, with the worse image as a pair's quality.
+    """
+
+    test_set: VerificationSet
+    fmr: float
+    similarity: scores.FloatArray
+    verification: VerificationSummary
+    qualities: Mapping[str, npt.NDArray[Any]]
+    curves: Mapping[str, ErrorRejectionCurve]
+
+    @property
+    def method(self) -> str | None:
+        """Name of the run's own quality, None without a quality head."""
+        return next(iter(self.qualities), None)
+
+    @property
+    def quality(self) -> npt.NDArray[Any]:
+        """The run's own quality [N]."""
+        return next(iter(self.qualities.values()))
+
+    @property
+    def curve(self) -> ErrorRejectionCurve:
+        """The curve of the run's own quality."""
+        return next(iter(self.curves.values()))
+
+    def verification_metrics(self) -> dict[str, Any]:
+        """The part ``verification.<target>`` of metrics.json; an accuracy needs a set with folds."""
+        result = self.verification
+        accuracy = (
+            {}
+            if result.accuracy is None
+            else {"accuracy": result.accuracy, "accuracy_std": result.accuracy_std}
+        )
+        return accuracy | {"eer": result.eer, "num_pairs": result.n_genuine + result.n_impostor}
+
+    def erc_metrics(self) -> dict[str, Any]:
+        """The part ``erc.<target>`` of metrics.json.
+
+        ``auc`` and the like are as the protocol defines them; ``area`` is that of each method up to a
+        discarded share of 0.95, as a multiple of the FNMR where nothing is discarded; NaN where that is 0.
+        """
+        curve = self.curve
+        return {
+            "protocol": curve.protocol,
+            "fmr": self.fmr,
+            "effective_fmr": float(np.atleast_1d(curve.effective_fmr)[0]),
+            "resolved": curve.resolved,
+            "threshold": float(np.atleast_1d(curve.threshold)[0]),
+            "fnmr_at_0": float(curve.fnmr[0]),
+            "auc": curve.auc,
+            "auc_random": curve.auc_random,
+            "auc_best": curve.auc_best,
+            "n_genuine": int(curve.n_genuine[0]),
+            "n_impostor": int(curve.n_impostor[0]),
+            "area": {method: relative_area(curve) for method, curve in self.curves.items()},
+        }
+
+    def calibration(self, reference: str, recogniser: str) -> Calibration:
+        """What the run's own scores mean on this set; both names are for those who read it."""
+        with warnings_as_log_lines():
+            pairs = genuine_pairs_at_fmr(
+                self.similarity,
+                self.test_set.is_genuine,
+                self.test_set.pair_quality(self.quality),
+                recogniser=recogniser,
+                fmr=self.fmr,
+            )
+            return calibrate(self.quality, pairs, method=self.method or "", reference=reference)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What one test set says of a run; ``scored`` is None without a quality head."""
+def relative_area(curve: ErrorRejectionCurve) -> float:
+    """Area up to a discarded share of 0.95 over the error where nothing is discarded; NaN without errors."""
+    return curve.pauc(DISCARD_LIMIT, relative=True) if curve.fnmr[0] else float("nan")
 
-    verification: VerificationResult
-    scored: QualityEvaluation | None
+
+def judge(
+    test_set: VerificationSet,
+    similarity: scores.FloatArray,
+    qualities: Mapping[str, npt.NDArray[Any]],
+    fmr: float,
+) -> Judgement:
+    """Verification and, for each quality method, the error-versus-reject curve of a test set.
+
+    Args:
+        test_set: images and pairs.
+        similarity: [P] of the pairs.
+        qualities: method -> [N] of the images, the run's own first.
+        fmr: target FMR.
+    """
+    verification = summarise(
+        similarity,
+        test_set.is_genuine,
+        folds=test_set.folds,
+        fmrs=(fmr,),
+        n_images=len(test_set.images),
+        notes=test_set.notes,
+    )
+    measured = measure_curves(
+        similarity,
+        test_set.is_genuine,
+        {method: test_set.pair_quality(quality) for method, quality in qualities.items()},
+        None,
+        Settings(fmrs=(fmr,), protocols=("fixed",), n_resamples=0),
+    )
+    curves = {method: curve.curve for (_, _, method), curve in measured.curves.items()}
+    return Judgement(test_set, fmr, similarity, verification, qualities, curves)
+
+
+def judge_networks(
+    backbone: nn.Module,
+    regressor: nn.Module | None,
+    test_set: VerificationSet,
+    device: torch.device,
+    *,
+    method: str,
+    fmr: float,
+    half: torch.dtype | None = None,
+) -> Judgement:
+    """The same with flip-added embeddings and, with a regressor, its qualities, which are of ``method``."""
+    embeddings, quality = embed(backbone, regressor, test_set.images, device, half)
+    qualities = {} if quality is None else {method: quality}
+    return judge(test_set, test_set.similarity(embeddings), qualities, fmr)
 
 
 @torch.no_grad()
@@ -70,62 +193,11 @@ def embed(
     return np.concatenate(embeddings), np.concatenate(qualities) if qualities else None
 
 
-def evaluate(
-    backbone: nn.Module,
-    regressor: nn.Module | None,
-    test_set: VerificationSet,
-    device: torch.device,
-    fmr: float,
-    half: torch.dtype | None = None,
-) -> Evaluation:
-    """Verification accuracy and, with a regressor, the error-versus-reject curve of a test set.
-
-    The curve is of protocol ``fixed``, with the lower quality of the two images as a pair's quality.
-    """
-    embeddings, quality = embed(backbone, regressor, test_set.images, device, half)
-    similarity = test_set.similarity(embeddings)
-    verification = verify_similarities(similarity, test_set.is_genuine)
-    if quality is None:
-        return Evaluation(verification, None)
-    warn_if_constant(quality, "a test set")
-    worse = test_set.pair_quality(quality)
-    with warnings_as_log_lines():
-        curve = error_rejection_curve(similarity, test_set.is_genuine, worse, fmr=fmr)
-    return Evaluation(verification, QualityEvaluation(quality, curve))
-
-
-def warn_if_constant(quality: FloatArray, test_set: str) -> None:
+def warn_if_constant(quality: npt.NDArray[Any], test_set: str) -> None:
     """Tell that R ranks nothing, as where it has learned nothing: its curve is then as good as random."""
     fault = constant_fault(quality)
     if fault is not None:
         LOGGER.warning("%s: the quality cannot rank its faces: %s", test_set, fault)
-
-
-def verification_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """The part ``verification.<target>`` of metrics.json."""
-    result = evaluation.verification
-    return {
-        "accuracy": result.accuracy,
-        "accuracy_std": result.accuracy_std,
-        "eer": result.eer,
-        "num_pairs": result.n_genuine + result.n_impostor,
-    }
-
-
-def erc_metrics(curve: ErrorRejectionCurve, fmr: float) -> dict[str, Any]:
-    """The part ``erc.<target>`` of metrics.json; areas as the protocol defines them."""
-    return {
-        "protocol": curve.protocol,
-        "fmr": fmr,
-        "effective_fmr": float(np.atleast_1d(curve.effective_fmr)[0]),
-        "threshold": float(np.atleast_1d(curve.threshold)[0]),
-        "fnmr_at_0": float(curve.fnmr[0]),
-        "auc": curve.auc,
-        "auc_random": curve.auc_random,
-        "auc_best": curve.auc_best,
-        "n_genuine": int(curve.n_genuine[0]),
-        "n_impostor": int(curve.n_impostor[0]),
-    }
 
 
 def severity_correlation(quality: FloatArray, severity: FloatArray) -> float:

@@ -17,6 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from igfiqa_head.io.images import decode_image
+
 LOGGER = logging.getLogger("igfiqa")
 _ON_SCREEN = ("loss", "loss_recognition", "loss_quality", "cr", "variance_mean", "zero_weights")
 
@@ -32,12 +34,18 @@ class Writer(ABC):
     def close(self) -> None:
         """The run is over."""
 
-    def model_saved(self, path: Path, epoch: int) -> None:  # noqa: B027  most writers have no use for it
+    def text(self, name: str, content: str) -> None:  # noqa: B027  not every writer has a use for it
+        """Take a text in Markdown, such as the recipe."""
+
+    def picture(self, step: int, name: str, path: Path) -> None:  # noqa: B027  likewise
+        """Take the picture in ``path``, a PNG file."""
+
+    def model_saved(self, path: Path, epoch: int) -> None:  # noqa: B027  likewise
         """The backbone's weights after ``epoch`` epochs are in ``path``."""
 
 
 class TensorBoardWriter(Writer):
-    """Scalars as event files in ``folder``."""
+    """Scalars, texts and pictures as event files in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter  # its import takes seconds
@@ -48,12 +56,21 @@ class TensorBoardWriter(Writer):
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def text(self, name: str, content: str) -> None:
+        self._writer.add_text(name, content)
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        self._writer.add_image(name, decode_image(path.read_bytes()), step, dataformats="HWC")
+
     def close(self) -> None:
         self._writer.close()
 
 
 class WandbWriter(Writer):
-    """Scalars to Weights & Biases, and the model after every epoch if ``save_artifacts``."""
+    """Scalars and pictures to Weights & Biases, and the model after every epoch if ``save_artifacts``.
+
+    The recipe is ``config``, of which it keeps a table of its own.
+    """
 
     def __init__(
         self,
@@ -81,6 +98,9 @@ class WandbWriter(Writer):
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
+
+    def picture(self, step: int, name: str, path: Path) -> None:
+        self._run.log({name: self._wandb.Image(str(path))}, step=step)
 
     def model_saved(self, path: Path, epoch: int) -> None:
         if not self._save_artifacts:
@@ -151,6 +171,16 @@ class RunLog:
         """Write scalars at once."""
         for writer in self.writers:
             writer.write(global_step, values)
+
+    def text(self, name: str, content: str) -> None:
+        """Write a text in Markdown."""
+        for writer in self.writers:
+            writer.text(name, content)
+
+    def picture(self, global_step: int, name: str, path: Path) -> None:
+        """Write the picture in a PNG file."""
+        for writer in self.writers:
+            writer.picture(global_step, name, path)
 
     def model_saved(self, path: Path, epoch: int) -> None:
         """Tell the writers of new weights."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from eval_tools.test_sets.degraded import KINDS
 from igfiqa_head.recogniser_graph import RecogniserGraph
-from trainer.judging import DISCARD_LIMIT
+from trainer.evaluation import DISCARD_LIMIT
 
 _TEMPLATE = """\
 # Model card: IG-FIQA on top of {name}

@@ -39,7 +39,7 @@ def write_text(content: str, path: Path) -> None:
 
 def resolved(config: EasyDict, dataset: Any, device: torch.device) -> dict[str, Any]:
     """The recipe as it was understood, and what it ran on."""
-    counts = {"num_classes": config.num_classes or dataset.num_classes, "num_image": len(dataset)}
+    counts = {"num_classes": dataset.num_classes, "num_image": len(dataset)}
     recipe = {key: value for key, value in config.items() if key != "wandb_key"} | counts
     environment = {
         "git_revision": _git_revision(),

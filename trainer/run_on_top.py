@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,23 @@ import torch
 from easydict import EasyDict
 from numpy.typing import NDArray
 
-from eval_tools.plots import plot_erc, plot_quality_sheet
+from eval_tools.plots import plot_erc
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data, build_on_top
 from trainer.earlier_run import check_output
-from trainer.judging import DISCARD_LIMIT, Judgement, judge
+from trainer.evaluation import DISCARD_LIMIT, Judgement
+from trainer.held_out import Split
+from trainer.judging import judge_on_top
 from trainer.loader import to_network_input
 from trainer.log import LOGGER, RunLog, logging_to
 from trainer.model_card import model_card
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recognisers import recogniser_file
-from trainer.run_files import resolved, write_json, write_text
+from trainer.results import announce, calibration_metadata, judgement_metrics, tell_recipe, write_results
+from trainer.run_files import resolved, write_text
 from trainer.sources import origin
 from trainer.torch_files import save_atomically
 
@@ -39,27 +43,16 @@ class _Given:
     """What a run works on, all of it looked at before anything takes long.
 
     Attributes:
-        dataset: the images and their labels.
-        learned: positions of the images to learn from.
-        held_out: positions of those of other identities.
+        split: the images to learn from, and those of other identities.
         faces: a few of the former, to compare files on.
         recogniser: the frozen network.
         test_sets: what the result is judged by.
     """
 
-    dataset: Any
-    learned: NDArray[np.int64]
-    held_out: NDArray[np.int64]
+    split: Split
     faces: NDArray[np.uint8]
     recogniser: RecogniserGraph
     test_sets: Mapping[str, VerificationSet]
-
-    def counts(self) -> dict[str, int]:
-        """The part ``data`` of metrics.json."""
-        parts = {"learned": self.learned, "held_out": self.held_out}
-        images = {f"{name}_images": len(part) for name, part in parts.items()}
-        people = {f"{name}_identities": len(np.unique(self.dataset.labels[p])) for name, p in parts.items()}
-        return images | people
 
 
 def run_on_top(config: EasyDict) -> dict[str, Any]:
@@ -77,32 +70,39 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
         given = _open(config, output)
         earlier.remove()
         begin_log()
-        description = resolved(build_on_top.keys_read(config), given.dataset, _CPU)
-        write_json(description, output / "recipe.json")
-        features_of = Features(given.recogniser)
-        _describe(config, given, features_of)
-        regressor, lessons = _learn(config, given, features_of)
-        save_atomically(regressor.state_dict(), output / "quality_head.pt")
-        cache = build_on_top.cache(config)
-        judgements = {
-            name: judge(name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=cache)
-            for name, test_set in given.test_sets.items()
-        }
-        metrics = _metrics(given, lessons, judgements)
-        write_json(metrics, output / "metrics.json")
-        _draw(output, judgements)
-        _export(config, given, regressor, features_of, _metadata(description, given, judgements))
-        write_text(model_card(description, given.recogniser, metrics, __version__), output / "model_card.md")
-        _announce(metrics, output)
+        with closing(RunLog(config.frequent, build.build_writers(config, output))) as log:
+            return _run(config, given, log)
+
+
+def _run(config: EasyDict, given: _Given, log: RunLog) -> dict[str, Any]:
+    output = Path(config.output)
+    description = resolved(build_on_top.keys_read(config), given.split.dataset, _CPU)
+    tell_recipe(description, output, log)
+    features_of = Features(given.recogniser)
+    _describe(config, given, features_of)
+    lessons = _lessons(config, given, features_of)
+    regressor, steps = _fitted(config, given.recogniser, lessons, log)
+    save_atomically(regressor.state_dict(), output / "quality_head.pt")
+    cache = build_on_top.cache(config)
+    judgements = {
+        name: judge_on_top(name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=cache)
+        for name, test_set in given.test_sets.items()
+    }
+    metrics = {"data": given.split.counts(), "weights": _weights(lessons)} | judgement_metrics(judgements)
+    write_results(metrics, judgements, output, log, steps, _plot_curves)
+    _export(config, given, regressor, features_of, _metadata(description, given, judgements))
+    write_text(model_card(description, given.recogniser, metrics, __version__), output / "model_card.md")
+    announce(metrics, output)
     return metrics
 
 
 def _open(config: EasyDict, output: Path) -> _Given:
     dataset = build_data.build_train_set(config)
-    learned, held_out = build_on_top.split_identities(config, dataset)
+    split = build_on_top.split_identities(config, dataset)
+    learned = split.learned
     spread = np.linspace(0, len(learned) - 1, min(_COMPARED_IMAGES, len(learned))).astype(np.int64)
     faces = np.stack([dataset[int(index)][0] for index in learned[spread]])
-    test_sets = build_on_top.build_test_sets(config, dataset, held_out)
+    test_sets = build_on_top.build_test_sets(config, split)
     path = recogniser_file(
         config.recognizer,
         output,
@@ -110,11 +110,11 @@ def _open(config: EasyDict, output: Path) -> _Given:
         network=config.network,
         plugins=config.plugins,
     )
-    return _Given(dataset, learned, held_out, faces, RecogniserGraph(path), test_sets)
+    return _Given(split, faces, RecogniserGraph(path), test_sets)
 
 
 def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:
-    recogniser, counts = given.recogniser, given.counts()
+    recogniser, counts = given.recogniser, given.split.counts()
     LOGGER.info(
         "%s: %d images of %d identities to learn from, %d of %d others to judge by; writing to %s",
         config.rec, counts["learned_images"], counts["learned_identities"],
@@ -128,77 +128,66 @@ def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:
     start = time.perf_counter()
     features_of(given.faces)
     each = (time.perf_counter() - start) / len(given.faces)
-    images = len(given.learned) * (1 + config.on_top.replicas)
+    images = len(given.split.learned) * (1 + config.on_top.replicas)
     LOGGER.info(
         "%d images as they are and in %d degraded copies take about %.0f min, less what is in the cache; "
         "on_top.max_images limits them",
-        len(given.learned), config.on_top.replicas, np.ceil(images * each / 60),
+        len(given.split.learned), config.on_top.replicas, np.ceil(images * each / 60),
     )  # fmt: skip
 
 
-def _learn(config: EasyDict, given: _Given, features_of: Features) -> tuple[FeatureRegressor, Lessons]:
-    """The method: features of clean and degraded images, their labels and weights, and R."""
-    replicas = build_on_top.build_replicas(config, given.dataset, given.learned)
+def _lessons(config: EasyDict, given: _Given, features_of: Features) -> Lessons:
+    """The method: features of clean and degraded images, their labels and their weights."""
+    split = given.split
+    replicas = build_on_top.build_replicas(config, split.dataset, split.learned)
     features = compute_features(features_of, replicas, build_on_top.cache(config))
-    _, classes = np.unique(given.dataset.labels[given.learned], return_inverse=True)
+    _, classes = np.unique(split.dataset.labels[split.learned], return_inverse=True)
     lessons = make_lessons(
         features,
         features[:, : features_of.embedding_size],
         torch.from_numpy(classes),
         variance_weights=config.ig_fiqa.variance_weights,
     )
+    weights = _weights(lessons)
     LOGGER.info(
         "labels CR %.3f +- %.3f; mean weight of a class %.2f, of %.0f %% it is below 0.1",
-        lessons.certainty.mean(), lessons.certainty.std(), lessons.class_weights.mean(),
-        100 * _share_below(lessons, 0.1),
+        lessons.certainty.mean(), lessons.certainty.std(), weights["mean"], 100 * weights["share_below_0.1"],
     )  # fmt: skip
-    return _fitted(config, given.recogniser, lessons), lessons
+    return lessons
 
 
-def _fitted(config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons) -> FeatureRegressor:
+def _weights(lessons: Lessons) -> dict[str, float]:
+    """The part ``weights`` of metrics.json."""
+    weights = lessons.class_weights
+    return {"mean": float(weights.mean()), "share_below_0.1": float((weights < 0.1).float().mean())}
+
+
+def _fitted(
+    config: EasyDict, recogniser: RecogniserGraph, lessons: Lessons, log: RunLog
+) -> tuple[FeatureRegressor, int]:
+    """R, and the steps it was trained for."""
     regressor = build_on_top.build_regressor(config, recogniser, lessons)
     batch_size = min(config.batch_size, len(lessons.certainty))
     steps = len(lessons.certainty) // batch_size
     optimizer, schedule = build_on_top.build_optimiser(config, regressor, steps)
-    log = RunLog(config.frequent, build.build_writers(config, Path(config.output)))
-    try:
-        fit(
-            regressor,
-            lessons,
-            optimizer=optimizer,
-            schedule=schedule,
-            log=log,
-            batch_size=batch_size,
-            num_epoch=config.num_epoch,
-            beta=config.ig_fiqa.beta,
-            seed=config.seed,
-        )
-    finally:
-        log.close()
-    return regressor
+    fit(
+        regressor,
+        lessons,
+        optimizer=optimizer,
+        schedule=schedule,
+        log=log,
+        batch_size=batch_size,
+        num_epoch=config.num_epoch,
+        beta=config.ig_fiqa.beta,
+        seed=config.seed,
+    )
+    return regressor, steps * config.num_epoch
 
 
-def _share_below(lessons: Lessons, weight: float) -> float:
-    return float((lessons.class_weights < weight).float().mean())
-
-
-def _metrics(given: _Given, lessons: Lessons, judgements: Mapping[str, Judgement]) -> dict[str, Any]:
-    return {
-        "data": given.counts(),
-        "weights": {
-            "mean": float(lessons.class_weights.mean()),
-            "share_below_0.1": _share_below(lessons, 0.1),
-        },
-        "verification": {name: judgement.verification_metrics() for name, judgement in judgements.items()},
-        "erc": {name: judgement.erc_metrics() for name, judgement in judgements.items()},
-    }
-
-
-def _draw(output: Path, judgements: Mapping[str, Judgement]) -> None:
-    """Curves of all methods on the first test set, and its faces from bad to good."""
-    for name, judgement in list(judgements.items())[:1]:
-        plot_erc(judgement.curves, output / "erc.png", title=name, limit=DISCARD_LIMIT)
-        plot_quality_sheet(judgement.test_set.images, judgement.quality, output / "quality_sheet.png")
+def _plot_curves(judgements: Mapping[str, Judgement], path: Path) -> None:
+    """The curves of all methods on the first test set."""
+    name, judgement = next(iter(judgements.items()))
+    plot_erc(judgement.curves, path, title=name, limit=DISCARD_LIMIT)
 
 
 def _metadata(
@@ -208,10 +197,7 @@ def _metadata(
     path = given.recogniser.network.path
     recipe = description["recipe"]
     public = recipe | {"on_top": {key: value for key, value in recipe["on_top"].items() if key != "cache"}}
-    metadata = origin("ig_fiqa on top", public, [path])
-    for name, judgement in list(judgements.items())[:1]:
-        metadata["calibration"] = judgement.calibration(name, path.name).to_json()
-    return metadata
+    return origin("ig_fiqa on top", public, [path]) | calibration_metadata(judgements, path.name)
 
 
 def _export(
@@ -236,17 +222,3 @@ def _export(
             metadata=metadata,
         )
         LOGGER.info("wrote %s (relative error against torch %.1e)", path, error)
-
-
-def _announce(metrics: Mapping[str, Any], output: Path) -> None:
-    """The figures that a user wants to see at the end."""
-    for name, result in metrics["erc"].items():
-        LOGGER.info(
-            "%s: FNMR %.3f at FMR %.2g (asked for %g), %d genuine and %d impostor pairs",
-            name, result["fnmr_at_0"], result["effective_fmr"], result["fmr"],
-            result["n_genuine"], result["n_impostor"],
-        )  # fmt: skip
-        if result["fnmr_at_0"]:
-            areas = ", ".join(f"{method} {area:.3f}" for method, area in result["area"].items())
-            LOGGER.info("%s: ERC area over that FNMR, lower is better: %s", name, areas)
-    LOGGER.info("done; everything is in %s", output)

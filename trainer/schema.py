@@ -139,6 +139,7 @@ KEYS = {
     "num_classes": integer(2).or_none(),
     "num_image": integer(1).or_none(),
     "val_targets": list_of(text, "a list of names, such as ['lfw', 'cfp_fp']"),
+    "held_out": number(0, 0.9).or_none(),
     "num_workers": integer(0),
     "decoded_cache": text.or_none(),
     "dali": flag,

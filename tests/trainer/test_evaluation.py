@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eval_tools.erc import error_rejection_curve
 from eval_tools.test_sets import VerificationSet
 from eval_tools.verification import verify
-from trainer.evaluation import class_weight_means, embed, erc_metrics, evaluate, severity_correlation
+from trainer.evaluation import class_weight_means, embed, judge_networks, severity_correlation
 
 CPU = torch.device("cpu")
 
@@ -46,20 +46,39 @@ def test_embed_puts_the_backbone_into_evaluation_mode(faces: np.ndarray) -> None
     np.testing.assert_array_equal(first, embed(backbone, None, faces, CPU)[0])
 
 
-def test_evaluate_judges_flip_added_embeddings_by_the_lower_quality(faces: np.ndarray) -> None:
+def test_networks_are_judged_by_flip_added_embeddings_and_the_lower_quality(faces: np.ndarray) -> None:
     rng = np.random.default_rng(1)
     pairs, same = rng.integers(0, len(faces), (400, 2)), rng.random(400) < 0.5
-    result = evaluate(Pixels(), Sum(), VerificationSet(faces, pairs, same), CPU, fmr=0.1)
+    test_set = VerificationSet(faces, pairs, same, folds=10)
+    result = judge_networks(Pixels(), Sum(), test_set, CPU, method="sum", fmr=0.1)
 
     rows = faces[:, 0, :, 0].astype(np.float64) / 127.5 - 1
     unit = rows[:, :8] + rows[:, :1:-1]
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     quality = rows[:, :8].sum(1)[pairs].min(axis=1)
     expected = error_rejection_curve((unit[pairs[:, 0]] * unit[pairs[:, 1]]).sum(1), same, quality, fmr=0.1)
-    assert result.scored is not None
-    assert result.scored.curve.auc == pytest.approx(expected.auc, rel=1e-3)
-    assert erc_metrics(result.scored.curve, 0.1)["n_impostor"] == (~same).sum()
-    assert result.verification.accuracy == verify(unit[pairs].reshape(-1, 8), same).accuracy
+    metrics = result.erc_metrics()
+    assert metrics["auc"] == pytest.approx(expected.auc, rel=1e-3)
+    assert metrics["area"] == {"sum": pytest.approx(expected.pauc(0.95) / expected.fnmr[0], rel=1e-3)}
+    assert metrics["n_impostor"] == (~same).sum()
+    assert metrics["resolved"] is True
+    verified = result.verification_metrics()
+    assert verified["accuracy"] == verify(unit[pairs].reshape(-1, 8), same).accuracy
+    assert verified["num_pairs"] == 400
+
+
+def test_a_rate_that_the_pairs_cannot_resolve_is_marked(faces: np.ndarray) -> None:
+    pairs = np.array([[0, 1], [2, 3], [4, 5], [6, 7]])
+    test_set = VerificationSet(faces, pairs, np.array([True, False, True, False]))
+    metrics = judge_networks(Pixels(), Sum(), test_set, CPU, method="sum", fmr=1e-3).erc_metrics()
+    assert metrics["resolved"] is False
+
+
+def test_without_a_regressor_there_is_verification_alone(faces: np.ndarray) -> None:
+    test_set = VerificationSet(faces, np.array([[0, 1], [2, 3]]), np.array([True, False]))
+    result = judge_networks(Pixels(), None, test_set, CPU, method="", fmr=0.1)
+    assert (result.method, result.curves) == (None, {})
+    assert set(result.verification_metrics()) == {"eer", "num_pairs"}
 
 
 def test_severity_correlation_is_one_for_a_perfect_order() -> None:

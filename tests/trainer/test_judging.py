@@ -15,7 +15,8 @@ from eval_tools.test_sets import VerificationSet, all_pairs, degraded
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from plugins.datasets.synthetic import SyntheticFaces
 from tests.onnx_models import expected, write_model
-from trainer.judging import NORM, OURS, RANDOM, SHARPNESS, Judgement, judge, relative_area
+from trainer.evaluation import Judgement, relative_area
+from trainer.judging import NORM, OURS, RANDOM, SHARPNESS, judge_on_top
 from trainer.log import LOGGER
 from trainer.on_top import Features
 
@@ -29,7 +30,7 @@ class Norm(nn.Module):
 
 def judged(tmp_path: Path, test_set: VerificationSet, fmr: float = 1e-2) -> Judgement:
     features_of = Features(RecogniserGraph(write_model(tmp_path / "recogniser.onnx", size=112)))
-    return judge("some", test_set, features_of, Norm(), fmr=fmr, cache=None)
+    return judge_on_top("some", test_set, features_of, Norm(), fmr=fmr, cache=None)
 
 
 def faces(people: int = 8, images: int = 5) -> VerificationSet:
@@ -77,7 +78,7 @@ def test_the_norm_of_unit_length_embeddings_is_left_out(
     model.graph.node.append(onnx.helper.make_node("LpNormalization", ["raw"], ["embedding"], axis=1, p=2))
     onnx.save(model, path)
     features_of = Features(RecogniserGraph(path))
-    result = judge("some", degraded(faces()), features_of, Norm(), fmr=1e-2, cache=None)
+    result = judge_on_top("some", degraded(faces()), features_of, Norm(), fmr=1e-2, cache=None)
     assert set(result.erc_metrics()["area"]) == {OURS, SHARPNESS, RANDOM}
     assert "some: the embedding norm is left out: the recogniser gives embeddings of one" in caplog.text
     assert "some: the quality cannot rank its faces" in caplog.text  # R says the length, too

@@ -67,6 +67,9 @@ class FakeWandb(SimpleNamespace):
     def finish(self) -> None:
         self.calls.append(("finish",))
 
+    def Image(self, path: str) -> tuple[str, str]:  # noqa: N802  the client's own name
+        return ("image of", path)
+
     def Artifact(self, name: str, type: str) -> SimpleNamespace:  # noqa: N802  the client's own name
         return SimpleNamespace(add_file=lambda path: self.calls.append(("file", path)))
 
@@ -81,15 +84,19 @@ def wandb_writer(save_artifacts: bool) -> WandbWriter:
     )  # fmt: skip
 
 
-def test_wandb_gets_settings_scalars_and_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_wandb_gets_settings_numbers_pictures_and_models(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
     writer = wandb_writer(save_artifacts=True)
     writer.write(3, {"loss": 1.0})
     writer.model_saved(tmp_path / "model.pt", 2)
+    writer.picture(4, "erc", tmp_path / "erc.png")
     writer.close()
     names = [call[0] for call in fake.calls]
-    assert names == ["login", "init", "log", "file", "artifact", "finish"]
+    assert names == ["login", "init", "log", "file", "artifact", "log", "finish"]
+    assert fake.calls[5] == ("log", 4, {"erc": ("image of", str(tmp_path / "erc.png"))})
     settings = fake.calls[1][1]
     assert (settings["entity"], settings["project"], settings["config"]) == ("e", "p", {"lr": 0.1})
     assert settings["name"].endswith("_mine")

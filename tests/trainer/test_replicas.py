@@ -7,8 +7,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from igfiqa_head.degradations import Degradations
@@ -16,7 +14,7 @@ from igfiqa_head.sub_batches import degraded
 from plugins.datasets.synthetic import SyntheticFaces
 from trainer.loader import Loader
 from trainer.one_thread import one_thread
-from trainer.replicas import Replicas, choose_identities
+from trainer.replicas import Replicas
 
 FACES = SyntheticFaces(5, 8)
 CHOSEN = np.array([1, 3, 4, 17, 30, 31, 39])
@@ -99,68 +97,3 @@ def test_one_thread_limits_its_own_thread_alone() -> None:
         thread.join()
         numbers.append(torch.get_num_threads())
     assert numbers == [torch.get_num_threads(), 1]
-
-
-class TestChoice:
-    @given(
-        counts=st.lists(st.integers(1, 9), min_size=1, max_size=40),
-        held_out=st.sampled_from([0.0, 0.1, 0.5, 0.9]),
-        max_images=st.integers(2, 200),
-        seed=st.integers(0, 3),
-    )
-    def test_whole_identities_within_the_bounds(
-        self, counts: list[int], held_out: float, max_images: int, seed: int
-    ) -> None:
-        labels = np.repeat(3 * np.arange(len(counts)), counts)[::-1].copy()
-        try:
-            parts = choose_identities(labels, held_out=held_out, max_images=max_images, seed=seed)
-        except ValueError:
-            return
-        people = [set(labels[part].tolist()) for part in parts]
-        assert not people[0] & people[1]
-        for part, identities, limit in zip(parts, people, (1, held_out), strict=True):
-            assert len(part) <= round(limit * max_images)
-            assert sorted(part) == np.flatnonzero(np.isin(labels, list(identities))).tolist()
-        assert len(people[0]) >= 2
-        assert np.bincount(labels[parts[0]]).max() >= 2
-        assert len(people[1]) >= 2 if held_out else not people[1]
-
-    def test_without_a_bound_everybody_is_there(self) -> None:
-        labels = np.repeat(np.arange(20), 3)
-        learned, held_out = choose_identities(labels, held_out=0.25, max_images=10_000, seed=0)
-        assert (len(learned), len(held_out)) == (45, 15)
-        assert sorted([*learned, *held_out]) == list(range(60))
-
-    def test_a_small_set_holds_out_two(self) -> None:
-        _, held_out = choose_identities(np.repeat(np.arange(6), 4), held_out=0.1, max_images=100, seed=0)
-        assert len(held_out) == 8
-
-    def test_the_seed_decides(self) -> None:
-        def choose(seed: int) -> list[int]:
-            parts = choose_identities(np.repeat(np.arange(30), 2), held_out=0.3, max_images=20, seed=seed)
-            return [*parts[0].tolist(), -1, *parts[1].tolist()]
-
-        assert choose(1) == choose(1)
-        assert choose(1) != choose(2)
-
-    @pytest.mark.parametrize(
-        ("labels", "held_out", "max_images", "message"),
-        [
-            (np.zeros(9, int), 0.0, 100, "9 images of 1 identities.* leave 1 identities to learn from"),
-            (np.repeat([0, 1, 2], 4), 0.5, 100, "leave 1 identities to learn from and 2 to judge by"),
-            (np.repeat([0, 1, 2, 3], 50), 0.5, 100, "and 1 to judge by.*raise on_top.max_images"),
-            (np.repeat([0, 1, 2, 3], 50), 0.0, 60, "leave 1 identities to learn from"),
-            (np.arange(50), 0.1, 100, "each of the 45 identities to learn from has a single image"),
-        ],
-    )
-    def test_too_little(
-        self, labels: NDArray[np.int64], held_out: float, max_images: int, message: str
-    ) -> None:
-        with pytest.raises(ValueError, match=message):
-            choose_identities(labels, held_out=held_out, max_images=max_images, seed=0)
-
-
-def test_three_million_labels() -> None:
-    labels = np.repeat(np.arange(100_000), 30)
-    learned, held_out = choose_identities(labels, held_out=0.1, max_images=10_000, seed=0)
-    assert (len(learned), len(held_out)) == (9990, 990)

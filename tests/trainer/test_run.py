@@ -21,6 +21,7 @@ from easydict import EasyDict
 
 import train
 from igfiqa_head.io.record_writer import write_records
+from igfiqa_head.runtime import QualityModel
 from trainer import build, build_data
 from trainer.run import run
 
@@ -86,7 +87,9 @@ def test_onnx_contract(finished: Path, kind: str, width: int) -> None:
     assert together.shape == (5, width)
     one_by_one = np.concatenate([session.run(None, {"input": face[None]})[0] for face in faces])
     np.testing.assert_allclose(together, one_by_one, rtol=1e-4, atol=1e-5)
-    assert "RGB" in session.get_modelmeta().custom_metadata_map["input"]
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert "RGB" in metadata["input"]
+    assert "calibration" not in metadata  # the test set is of drawn faces
 
 
 def test_onnx_quality_is_the_trained_networks(finished: Path, tiny_recipe: Recipe) -> None:
@@ -113,7 +116,7 @@ def test_pictures_are_pictures(finished: Path) -> None:
         assert picture.std() > 5
 
 
-def test_log_and_tensorboard(finished: Path) -> None:
+def test_the_log_and_tensorboard_with_the_recipe_the_results_and_the_pictures(finished: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = (finished / "training.log").read_text()
@@ -121,6 +124,24 @@ def test_log_and_tensorboard(finished: Path) -> None:
     assert "verification accuracy" in log
     events = EventAccumulator(str(finished / "tensorboard"))
     events.Reload()
+    assert set(events.Tags()["images"]) == {"erc", "quality_sheet"}
+    sheet = cv2.imread(str(finished / "quality_sheet.png"))
+    assert sheet is not None
+    (shown,) = events.Images("quality_sheet")
+    assert (shown.height, shown.width, shown.step) == (*sheet.shape[:2], 8)
+    shown_pixels = cv2.imdecode(np.frombuffer(shown.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(shown_pixels, sheet)
+    (text,) = events.Tensors("recipe/text_summary")
+    assert b'"num_image": 48' in text.tensor_proto.string_val[0]
+    metrics = json.loads((finished / "metrics.json").read_text())
+    for name, value in (
+        ("erc/synthetic/auc", metrics["erc"]["synthetic"]["auc"]),
+        ("erc/synthetic/area/ig_fiqa", metrics["erc"]["synthetic"]["area"]["ig_fiqa"]),
+        ("verification/synthetic/accuracy", metrics["verification"]["synthetic"]["accuracy"]),
+        ("spearman_severity", metrics["spearman_severity"]),
+    ):
+        (scalar,) = events.Scalars(f"final/{name}")
+        assert (scalar.step, scalar.value) == (8, pytest.approx(value))
     assert set(events.Tags()["scalars"]) >= {
         f"train/{name}"
         for name in (
@@ -157,6 +178,9 @@ def test_record_files_and_bin_targets(tmp_path: Path, tiny_recipe: Recipe, head:
     write_verification_bin(tmp_path / "mine.bin", images, genuine)
     metrics = run(tiny_recipe(f"rec={tmp_path}", "val_targets=mine", f"quality_head={head}", "num_epoch=1"))
     assert set(metrics["verification"]) == {"mine"}
+    calibration = QualityModel(tmp_path / "run" / "quality.onnx").calibration
+    assert calibration is not None
+    assert (calibration.method, calibration.reference) == (head, "mine")
     assert "spearman_severity" not in metrics
 
 

@@ -127,6 +127,17 @@ class TestFinishedRun:
         assert "held_out_degraded: ERC area over that FNMR, lower is better: IG-FIQA on top" in log
         assert log.splitlines()[-1].endswith(f"done; everything is in {finished}")
 
+    def test_tensorboard_has_the_recipe_the_results_and_the_pictures(self, finished: Path) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(finished / "tensorboard"))
+        events.Reload()
+        assert set(events.Tags()["images"]) == {"erc", "quality_sheet"}
+        (scalar,) = events.Scalars("final/erc/held_out_degraded/area/embedding norm")
+        areas = read_json(finished / "metrics.json")["erc"]["held_out_degraded"]["area"]
+        assert scalar.value == pytest.approx(areas["embedding norm"])
+        assert events.Tensors("recipe/text_summary")
+
     def test_the_file_says_what_r_says(self, finished: Path, recogniser: Path) -> None:
         faces = SyntheticFaces(3, 4, split="test").render()
         features = torch.from_numpy(Features(RecogniserGraph(recogniser))(faces))
@@ -379,7 +390,7 @@ class TestErrors:
             ("rec={tmp}/large", r"0.png is 120 x 120, expected 112 x 112: align"),
             ("rec={tmp}/damaged", r"image \d+: .*p5/1.png: the image .20 bytes. .*; repair it"),
             ("rec={tmp}/lonely", "judged by: 2 images of 2 identities make 0 genuine .* set it to 0"),
-            ("val_targets=lfw", "lfw.bin does not exist"),
+            ("val_targets=lfw", "lfw.bin does not exist; .* take it out of val_targets"),
             ("rec={tmp}/named val_targets=held_out", "'held_out', which is the name of the identities held"),
             ("on_top.cache={tmp}/file", "the cache .*file cannot be used: File exists; .*cache=None"),
             ("on_top.cache=/proc/cache", "the cache /proc/cache cannot be used"),
