@@ -162,7 +162,7 @@ def test_images_of_a_list_are_looked_for_where_they_are_said_to_be(
 def test_only_settings_that_had_a_part_are_listed(here: Path) -> None:
     """Verification knows no protocol and no resampling, and given scores have no mirror image."""
     of_curves, of_models = {"protocols", "pair quality", "bootstrap"}, {"mirror image"}
-    rows = [f"{0.01 * i},{i % 2},{i * i}" for i in range(40)]
+    rows = [f"{0.01 * i},{i % 2},{1.5 * i}" for i in range(40)]
     (here / "pairs.csv").write_text("\n".join(["similarity,is_genuine,good", *rows]))
     for command, expected in (
         ("verify pairs.bin --recogniser recogniser.onnx --fmr 0.1", of_models),
