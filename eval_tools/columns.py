@@ -3,7 +3,7 @@
 A CSV file is UTF-8 text with or without a byte order mark. Its first line that is not blank is the header;
 columns are separated by what stands in it outside of quotes, a tab, a semicolon or else a comma. Everywhere
 
-* rows without any value are passed over, as are spaces around a value;
+* rows without any value are passed over, as are spaces around a value and Excel's first line "sep=;";
 * separators at the end of the header or of a row make no column (Excel and OFIQ write them);
 * a row that holds its first value alone has no other values (OFIQ, of an image that it could not read);
 * flags are 1, 0, 1.0, 0.0, true or false in upper or lower case; an empty number is NaN, as pandas writes it.
@@ -62,7 +62,7 @@ class CsvFile:
         """
         self.path = path
         with open_text(path) as file:
-            first = next((line for line in file if line.strip()), "")
+            first = next((line for line in _text_lines(path, file) if line.strip()), "")
         if not first:
             raise ValueError(f"{path} is empty, expected a header of distinct column names")
         self._delimiter = _delimiter(first)
@@ -251,7 +251,7 @@ def _text_lines(path: Path, file: Iterable[str]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         if "\0" in line:
             raise ValueError(f"{path}, line {number} has zero bytes: is this a text file?")
-        yield line
+        yield "\n" if number == 1 and re.fullmatch(r"sep=.\s*", line) else line
 
 
 def _delimiter(header: str) -> str:

@@ -28,7 +28,8 @@ of the quality methods was trained (a cross-model comparison).
   igfiqa-eval compare lfw.bin xqlfw=data/xqlfw --recogniser arcface=w600k_r50.onnx \\
       --quality igfiqa=quality.onnx norm sharpness random
 
-A file of scores must hold one for every image of every set, by name."""
+A file of scores must hold one for every image of every set, by name. Its column quality is
+taken, or the one that FILE:COLUMN names, as in ofiq=ofiq.csv:UnifiedQualityScore.scalar."""
 
 
 def add_parser(commands: Commands) -> None:

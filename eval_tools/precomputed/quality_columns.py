@@ -103,7 +103,8 @@ def find_layout(file: CsvFile | ArrayFile, chosen: Sequence[str] | None) -> Layo
             "is_genuine, one column NAME for each quality method (or both NAME_a and NAME_b), and both of "
             "identity_a and identity_b or neither"
         )
-    unnamed = {f"number {n + 1}": "has no name" for n, name in enumerate(file.header) if not name}
+    no_name = "no name" if chosen is None else ""
+    unnamed = {f"column {n}": no_name for n, name in enumerate(file.header, 1) if not name}
     layout = Layout(scores[0], columns, methods, unnamed)
     if chosen is None:
         return layout.without(dict(_labels_and_texts(layout, file.not_numbers())))

@@ -150,7 +150,7 @@ def _find_images(pairs_path: Path, pairs: Sequence[ListedPair], folders: Folders
     folder = pairs_path.parent
     names = [name for pair in pairs[:100] for name in pair.identities or ()]
     candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    found = [path for path in candidates if any(folders.find(str(path), name) for name in names)]
+    found = [path for path in candidates if any(_is_folder(path, folders, name) for name in names)]
     if len(found) != 1:
         received = f"found {', '.join(map(str, found))}" if found else f"found none in {folder}"
         raise ValueError(
@@ -158,6 +158,11 @@ def _find_images(pairs_path: Path, pairs: Sequence[ListedPair], folders: Folders
             "there, or name it with --images ROOT (or, in Python, pass it to read_lfw_set as images)"
         )
     return str(found[0])
+
+
+def _is_folder(place: Path, folders: Folders, name: str) -> bool:
+    found = folders.find(str(place), name)
+    return found is not None and os.path.isdir(place / found)
 
 
 def _files(root: str, folders: Folders, name: str) -> tuple[Names, dict[str, str]]:

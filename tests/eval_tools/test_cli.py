@@ -133,6 +133,32 @@ def test_erc_of_scored_pairs(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "good" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "verify {} --recogniser recogniser.onnx --fmr 0.1 --output results",
+        "compare {} --recogniser recogniser.onnx --quality quality.onnx --bootstrap 0 --output results",
+        "calibrate {} --quality quality.onnx --output c.json",
+        "threshold {} --quality quality.onnx --discard 0.25",
+    ],
+)
+def test_images_of_a_list_are_looked_for_where_they_are_said_to_be(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (here / "lists").mkdir()
+    names = [f"person_{person}/{shot}.png" for person in range(3) for shot in range(2)]
+    pairs = [(a, b, int(a[:8] == b[:8])) for a in names for b in names if a < b]
+    for name, root in (("relative", ""), ("absolute", f"{here.resolve() / 'people'}/")):
+        lines = ["image_a,image_b,is_genuine", *(f"{root}{a},{root}{b},{same}" for a, b, same in pairs)]
+        (here / f"lists/{name}.csv").write_text("\n".join(lines))
+    assert run(command.format("lists/relative.csv")) == 2
+    assert "there is no image" in capsys.readouterr().err
+    assert run(command.format("lists/relative.csv --images people")) == 0
+    assert run(command.format("lists/absolute.csv")) == 2
+    assert "--absolute-paths" in capsys.readouterr().err
+    assert run(command.format("lists/absolute.csv --absolute-paths")) == 0
+
+
 def test_report_of_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
     (here / "results/report.html").unlink()

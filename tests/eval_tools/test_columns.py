@@ -48,6 +48,14 @@ def test_trailing_separators_of_excel_are_no_column(tmp_path: Path, mark: str) -
     assert both(write(tmp_path / "more.csv", ROWS, mark, end=3 * mark + " ")) == EXPECTED
 
 
+def test_the_first_line_that_excel_writes_for_itself_is_no_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.csv", [["sep=;"], *ROWS], ";")
+    assert both(path) == EXPECTED
+    path.write_text(path.read_text().replace("2.5", "two"))
+    with pytest.raises(ValueError, match="line 3: q is 'two'"):
+        read_scored_pairs(path)
+
+
 def test_trailing_separators_of_the_header_or_the_rows_alone_are_no_column(tmp_path: Path) -> None:
     assert both(write(tmp_path / "header.csv", [[*ROWS[0], ""], *ROWS[1:]])) == EXPECTED
     assert both(write(tmp_path / "rows.csv", [ROWS[0], *([*row, "", ""] for row in ROWS[1:])])) == EXPECTED

@@ -80,9 +80,7 @@ def test_the_unnamed_row_numbers_of_pandas_are_not_ranked(tmp_path: Path) -> Non
     path = write(tmp_path / "p.csv", {"": np.arange(COUNT), **BASE})
     pairs = read_scored_pairs(path)
     assert list(pairs.quality) == ["q"]
-    assert pairs.notes == (
-        "Columns that are not ranked: number 1 (has no name); choose columns with --quality.",
-    )
+    assert pairs.notes == ("Columns that are not ranked: column 1 (no name); choose columns with --quality.",)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +136,9 @@ def test_a_file_without_a_quality_is_an_error_that_says_how_to_choose(tmp_path: 
 def test_a_quality_with_one_wrong_cell_is_an_error_and_no_text(tmp_path: Path) -> None:
     cells = BASE["q"].astype(str)
     cells[7] = "0,5"
-    with pytest.raises(ValueError, match="line 9: q is '0,5', expected a number with a decimal point"):
+    with pytest.raises(
+        ValueError, match="line 9: q is '0,5', expected a number .*; if q is no quality, .* --quality"
+    ):
         read_scored_pairs(write(tmp_path / "p.csv", BASE | {"q": cells}))
 
 
@@ -168,7 +168,7 @@ def test_the_command_ranks_what_it_ranked_without_row_numbers(
         )
     assert curves[0] == curves[1] == curves[2]
     assert curves[0]["fixed"]["0.1"].keys() == {"q"}
-    assert "Columns that are not ranked: number 1 (has no name), fold (" in capsys.readouterr().out
+    assert "Columns that are not ranked: column 1 (no name), fold (" in capsys.readouterr().out
 
 
 def test_identities_are_equal_in_any_unicode_form(tmp_path: Path) -> None:
