@@ -13,11 +13,19 @@ Kind = Literal["number", "flag", "text"]
 _FLAGS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
 
 
+class CellError(ValueError):
+    """A cell that is not of its column's kind."""
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 def convert(cells: Sequence[str], kind: Kind, name: str, first: int, where: Callable[[int], str]) -> Any:
     """Cells of one column, from row ``first`` on, as an array or, for text, a list.
 
     Raises:
-        ValueError: a cell that is not of this kind; ``where(row)`` says where it stands.
+        CellError: a cell that is not of this kind; ``where(row)`` says where it stands.
     """
     if kind == "text":
         return [cell.strip() for cell in cells]
@@ -58,7 +66,7 @@ def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str
         return _PARSERS[kind][0](cell)
     except ValueError:
         wanted = "1 or 0" if kind == "flag" else "a number with a decimal point"
-        raise ValueError(f"{where(row)}: {name} is {cell[:80]!r}, expected {wanted}") from None
+        raise CellError(f"{where(row)}: {name} is {cell[:80]!r}, expected {wanted}", name) from None
 
 
 _PARSERS: dict[Kind, tuple[Callable[[str], Any], type]] = {

@@ -224,7 +224,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damage makes zipfile and NumPy raise a dozen kinds that share no other base
-        raise ValueError(f"{path} is not a .npz file of plain arrays (no objects): {error}") from error
+        raise ValueError(
+            f"{path} is not a .npz file of plain arrays (no objects; text as array.astype(str)): {error}"
+        ) from error
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from eval_tools.cells import CellError
 from eval_tools.columns import ArrayFile, CsvFile, Table
 from eval_tools.erc import pair_quality as join_qualities
 from eval_tools.names import composed
@@ -81,7 +82,7 @@ def read_scored_pairs(
     path = Path(path)
     file = _open(path)
     layout = find_layout(file, quality)
-    table = file.read(layout.kinds)
+    table = _read(file, layout)
     if quality is None:
         layout = layout.without(not_qualities(layout, table.columns))
     identities = _identity_numbers(layout, table)
@@ -114,6 +115,15 @@ def _open(path: Path) -> CsvFile | ArrayFile:
     return ArrayFile(path) if suffix == ".npz" else CsvFile(path)
 
 
+def _read(file: CsvFile | ArrayFile, layout: Layout) -> Table:
+    try:
+        return file.read(layout.kinds)
+    except CellError as error:
+        if not any(error.column in parts for parts in layout.methods.values()):
+            raise
+        raise ValueError(f"{error}; if {error.column} is no quality, choose others with --quality") from None
+
+
 def _identity_numbers(layout: Layout, table: Table) -> IntArray | None:
     """Identities [P, 2] as numbers, equal for equal labels; -1 for empty ones."""
     if IDENTITIES[0] not in layout.columns:
@@ -136,8 +146,8 @@ def _usable(
         if pairs.any() and on_bad == "error":
             raise ValueError(
                 f"{table.where(int(np.argmax(pairs)))}: {reason}, as for {np.count_nonzero(pairs)} of "
-                f"{keep.size} pairs; correct them, leave them out with on_bad='exclude' (--on-bad exclude) or "
-                "choose other columns (--quality)"
+                f"{keep.size} pairs; correct them, leave them out with on_bad='exclude' (--on-bad exclude) "
+                "or choose other columns (--quality)"
             )
         excluded = np.count_nonzero(keep & pairs)
         if excluded:

@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 
 from eval_tools.cells import flag
 from eval_tools.columns import CsvFile, header_of
-from eval_tools.names import Folders
+from eval_tools.names import Folders, composed
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, image_root, listed_set
 from eval_tools.test_sets.verification_set import VerificationSet
@@ -89,7 +89,7 @@ def _parsed(line: int, row: Mapping[str, str]) -> ListedPair:
         is_genuine = flag(row["is_genuine"])
     except ValueError as error:
         raise ValueError(f"is_genuine {error}") from None
-    identities = (row["identity_a"], row["identity_b"]) if len(row) > len(_REQUIRED) else None
+    identities = (composed(row["identity_a"]), composed(row["identity_b"])) if "identity_a" in row else None
     return ListedPair(line, (row["image_a"], row["image_b"]), is_genuine, identities)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
 
-from eval_tools.names import Folders, Names
+from eval_tools.names import Folders, Names, composed
 from eval_tools.test_sets.exclusions import Exclusions, OnBad
 from eval_tools.test_sets.pair_list import (
     ListedPair,
@@ -106,7 +106,7 @@ def _parsed(number: int, fields: list[str]) -> ListedPair:
     is_genuine = len(fields) == 3
     names = (fields[0], fields[0 if is_genuine else 2])
     stems = (_stem(names[0], fields[1]), _stem(names[1], fields[-1]))
-    return ListedPair(number, stems, is_genuine, names)
+    return ListedPair(number, stems, is_genuine, (composed(names[0]), composed(names[1])))
 
 
 def _stem(name: str, index: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval_tools.ijb.tables import BadLines, read_image_rows
 from eval_tools.names import Folders, Names
 from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality
 from eval_tools.precomputed.matching import AMBIGUOUS, MISSING, match_names
@@ -60,13 +61,16 @@ def test_images_of_lists_are_found_on_the_disk(tmp_path: Path, listed: str, ther
         write_face(tmp_path / f"{there}/{there}_000{number}.png", number)
     write_face(tmp_path / "Ann/Ann_0001.png")
     names = [f"{there}/{there}_0001.png", f"{there}/{there}_0002.png", "Ann/Ann_0001.png"]
-    (tmp_path / "pairs.txt").write_text(f"1\n{listed}\t1\t2\n{listed}\t1\tAnn\t1\n", encoding="utf-8")
+    (tmp_path / "pairs.txt").write_text(f"1\n{listed}\t1\t2\n{there}\t1\tAnn\t1\n", encoding="utf-8")
     assert list(read_lfw_set(tmp_path / "pairs.txt").names) == names
-    genuine = f"{listed}/{listed}_0001.png,{listed}/{listed}_0002.png,1"
-    text = f"image_a,image_b,is_genuine\n{genuine}\n{there}/{listed}_0001.png,{names[2]},0"
+    genuine = f"{listed}/{listed}_0001.png,{listed}/{listed}_0002.png,1,{there},{listed}"
+    impostor = f"{there}/{listed}_0001.png,{names[2]},0,{there},Ann"
+    text = f"image_a,image_b,is_genuine,identity_a,identity_b\n{genuine}\n{impostor}"
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
     test_set = read_csv_set(tmp_path / "pairs.csv")
     assert list(test_set.names) == names
+    assert test_set.identities is not None
+    assert test_set.identities.tolist() == [0, 0, 1]
     assert test_set.images[0].shape == (8, 8, 3)
 
 
@@ -88,3 +92,12 @@ def test_a_link_by_another_form_does_not_lead_out(tmp_path: Path, listed: str, t
     (tmp_path / "set/pairs.csv").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="is a link that leads out of"):
         read_csv_set(tmp_path / "set/pairs.csv")
+
+
+@pytest.mark.parametrize(("listed", "there"), FORMS)
+def test_images_of_ijb_are_found_on_the_disk(tmp_path: Path, listed: str, there: str) -> None:
+    (tmp_path / "points.txt").write_text(f"{listed}.jpg {'1 ' * 10}1\n", encoding="utf-8")
+    (tmp_path / "media.txt").write_text(f"{there}.jpg 7 9\n", encoding="utf-8")
+    present, bad = Names([f"{there}.jpg"]), BadLines("error")
+    rows = read_image_rows(tmp_path / "points.txt", tmp_path / "media.txt", present, bad)
+    assert (rows.names, rows.template_ids.tolist()) == ([f"{there}.jpg"], [7])

@@ -136,7 +136,9 @@ def test_a_file_without_a_quality_is_an_error_that_says_how_to_choose(tmp_path: 
 def test_a_quality_with_one_wrong_cell_is_an_error_and_no_text(tmp_path: Path) -> None:
     cells = BASE["q"].astype(str)
     cells[7] = "0,5"
-    with pytest.raises(ValueError, match="line 9: q is '0,5', expected a number with a decimal point"):
+    with pytest.raises(
+        ValueError, match="line 9: q is '0,5', expected a number .*; if q is no quality, .* --quality"
+    ):
         read_scored_pairs(write(tmp_path / "p.csv", BASE | {"q": cells}))
 
 
