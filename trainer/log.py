@@ -165,13 +165,19 @@ class RunLog:
             writer.close()
 
 
+class _Formatter(logging.Formatter):
+    """Names of files that are no UTF-8 are written with escapes; they would cost the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Within the block, log lines go to the screen and to the end of the file ``path``."""
-    file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    screen = logging.StreamHandler()
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    file, screen = logging.FileHandler(path, encoding="utf-8"), logging.StreamHandler()
+    file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
+    screen.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     for handler in (file, screen):
