@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
 
 CHUNK = 128
@@ -84,7 +85,7 @@ def apply_cached(
     images: Sequence[UInt8Array],
     folder: Path | None,
     *,
-    on_bad: Literal["error", "exclude"] = "error",
+    on_bad: OnBad = "error",
     names: Sequence[str] | None = None,
     chunk: int = CHUNK,
     progress: bool = True,
@@ -113,8 +114,7 @@ def apply_cached(
         ValueError: a bad image and ``on_bad`` is "error", no good image, functions that take images of
             different sizes, a function that breaks its own promises, or a folder that cannot be used.
     """
-    if on_bad not in ("error", "exclude"):
-        raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
+    check_on_bad(on_bad)
     if not functions:
         return {}, {}
     reader = _Reader(images, names, _common_size(functions))

@@ -9,6 +9,7 @@ as a sharp one; weighted by quality it does not.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,14 @@ def template(
 
 def faces_of(app: Any, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Embeddings [N, D] and qualities [N] of the largest face of each photograph in a folder."""
-    images = (cv2.imread(str(path)) for path in sorted(folder.glob("*")) if path.is_file())
-    found = [face for image in images if image is not None for face in app.get(image, max_num=1)]
+    found = []
+    for path in sorted(path for path in folder.glob("*") if path.is_file()):
+        image = cv2.imread(str(path))
+        faces = [] if image is None else app.get(image, max_num=1)
+        if not faces:
+            problem = "it cannot be read" if image is None else "no face was found in it"
+            print(f"{path} is left out: {problem}", file=sys.stderr)
+        found += faces
     if not found:
         raise SystemExit(f"no face found in the images of {folder}")
     embeddings = np.array([face.normed_embedding for face in found], np.float32)

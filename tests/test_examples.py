@@ -133,10 +133,13 @@ def test_template_pooling(tmp_path: Path, models: list[str], capsys: pytest.Capt
         save(tmp_path / "a" / f"{index}.png", GOOD)
         save(tmp_path / "b" / f"{index}.png", GOOD * 0.9)
     save(tmp_path / "b" / "poor.png", POOR)
+    (tmp_path / "b" / "phone.heic").write_bytes(b"no image")
     (tmp_path / "empty").mkdir()
     pooling = example("template_pooling")
     assert pooling.main([str(tmp_path / "a"), str(tmp_path / "b"), *models]) == 0
-    weighted, plain = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr()
+    assert "phone.heic is left out: it cannot be read" in printed.err
+    weighted, plain = (float(line.split()[-1]) for line in printed.out.splitlines())
     assert weighted > 0.999
     assert plain <= weighted
     with pytest.raises(SystemExit, match="no face found"):

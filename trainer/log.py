@@ -196,6 +196,13 @@ class RunLog:
             writer.close()
 
 
+class _Formatter(logging.Formatter):
+    """Names of files that are no UTF-8 are written with escapes; they would cost the line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[Callable[[], None]]:
     """Within the block, log lines go to the screen and to the end of the file ``path``.
@@ -204,12 +211,12 @@ def logging_to(path: Path) -> Iterator[Callable[[], None]]:
     began leaves no file.
     """
     held, screen = MemoryHandler(capacity=1, flushOnClose=False), logging.StreamHandler()
-    screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    screen.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     handlers: list[logging.Handler] = [held, screen]
 
     def begin() -> None:
-        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
         held.setTarget(file)
         held.flush()

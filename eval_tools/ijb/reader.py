@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from eval_tools.ijb.ijb_set import AlignedFaces, IJBSet
-from eval_tools.ijb.tables import BadLines, OnBad, read_image_rows, read_template_pairs, without_repeats
+from eval_tools.ijb.tables import BadLines, read_image_rows, read_template_pairs, without_repeats
 from eval_tools.ijb.templates import ARCFACE_TORCH, TemplateOptions
 from eval_tools.names import Names
+from eval_tools.on_bad import OnBad
 from igfiqa_head.io.image_files import is_inside
 
 Target = Literal["IJBB", "IJBC"]

@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.names import Names, composed
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 
-OnBad = Literal["error", "exclude"]
 BLOCK_BYTES = 2**22
 _NUM_COORDINATES = 10
 _MAX_DIGITS = 18  # always fits int64
@@ -32,8 +31,7 @@ class BadLines:
     """
 
     def __init__(self, on_bad: OnBad) -> None:
-        if on_bad not in get_args(OnBad):
-            raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
+        check_on_bad(on_bad)
         self._on_bad = on_bad
         self._found: dict[tuple[str, str], tuple[int, str]] = {}
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Literal, get_args
 
-OnBad = Literal["error", "exclude"]
+from eval_tools.on_bad import OnBad, check_on_bad
+
+__all__ = ["Exclusions", "OnBad", "check_on_bad"]
+
 _MAX_DETAIL = 400  # a damaged line can be as long as its file
-
-
-def check_on_bad(on_bad: OnBad) -> None:
-    """``ValueError`` unless it is one of the choices."""
-    if on_bad not in get_args(OnBad):
-        raise ValueError(f"unknown on_bad {on_bad!r}: choose 'error' or 'exclude'")
 
 
 class Exclusions:

@@ -73,9 +73,10 @@ def _decode_webp(encoded: bytes) -> NDArray[np.uint8] | None:
     """Upright, which OpenCV before 4.13 leaves undone for WebP."""
     rgb = _decode_rgb(encoded, cv2.IMREAD_IGNORE_ORIENTATION)
     is_transposed, flip = _UPRIGHT[webp_orientation(encoded)]
-    if rgb is not None and is_transposed:
-        rgb = cv2.transpose(rgb)
-    return rgb if rgb is None or flip is None else cv2.flip(rgb, flip)  # type: ignore[return-value]
+    if rgb is None:
+        return None
+    turned = cv2.transpose(rgb) if is_transposed else rgb
+    return turned if flip is None else cv2.flip(turned, flip)  # type: ignore[return-value]
 
 
 def encode_image(rgb: NDArray[np.uint8], extension: str = ".jpg", quality: int = 95) -> bytes:

@@ -206,8 +206,7 @@ class RecordReader:
     def _gather_labels(self, keys: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         """Labels of the whole records straight from the map; ``read`` does the rest and finds the errors."""
         whole, flags, _ = self._heads(offsets)
-        labels = np.empty(len(keys), "<f4")
-        word = offsets[whole] // 4
+        labels, word = np.empty(len(keys), "<f4"), offsets[whole] // 4
         labels[whole] = self._words[np.where(flags > 0, word + 8, word + 3)].view("<f4")
         for row in np.flatnonzero(~whole):
             labels[row] = self.read(int(keys[row])).labels[0]
@@ -257,7 +256,7 @@ class RecordReader:
         keys = self.keys[1:end]
         if len(keys) < end - 1 or keys[-1] != end - 1:
             absent = np.flatnonzero(keys != np.arange(1, len(keys) + 1))
-            key = int(absent[0]) + 1 if len(absent) else len(keys) + 1
+            key = 1 + (int(absent[0]) if len(absent) else len(keys))
             why = f"record 0 announces images with keys 1 .. {end - 1}, but key {key} is missing"
             raise CorruptRecordError(self.idx_path, why=why)
         return keys

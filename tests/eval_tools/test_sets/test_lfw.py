@@ -235,6 +235,25 @@ def write_pairs(root: Path, lines: list[str]) -> Path:
     return root / "pairs.txt"
 
 
+def test_a_listed_picture_of_another_format_is_named(tmp_path: Path) -> None:
+    path = write_lfw(tmp_path, LINES, "2 1")
+    listed = tmp_path / "images" / "Ann" / "Ann_0001.png"
+    listed.unlink()
+    listed.with_suffix(".heic").touch()
+    with pytest.raises(
+        ValueError, match=r"there is no image .*Ann_0001 \(pictures in the format HEIC are not"
+    ):
+        read_lfw_set(path)
+
+
+def test_two_files_for_one_listed_image_are_an_error(tmp_path: Path) -> None:
+    path = write_lfw(tmp_path, LINES, "2 1")
+    listed = tmp_path / "images" / "Ann" / "Ann_0001.png"
+    listed.with_suffix(".jpg").write_bytes(listed.read_bytes())
+    with pytest.raises(ValueError, match=r"are several images \(Ann_0001.jpg, Ann_0001.png\)"):
+        read_lfw_set(path)
+
+
 def test_undecodable_image_is_named_when_it_is_read(tmp_path: Path) -> None:
     path = write_lfw(tmp_path, LINES, "2 1")
     damaged, absent = (tmp_path / "images" / "Ann" / f"Ann_000{index}.png" for index in (1, 2))

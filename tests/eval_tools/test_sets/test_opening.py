@@ -146,7 +146,7 @@ class TestFolders:
 
 
 def test_unknown_policy(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown on_bad 'skip'"):
+    with pytest.raises(ValueError, match="on_bad must be .* got 'skip'"):
         open_test_set(tmp_path, on_bad="skip")  # type: ignore[arg-type]
 
 
