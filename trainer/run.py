@@ -14,6 +14,7 @@ from torch import Tensor
 from eval_tools.plots import plot_erc, plot_quality_sheet
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.export import export_onnx
+from igfiqa_head.io.atomic import make_folder
 from igfiqa_head.ranks import Ranks
 from trainer import build, build_data
 from trainer.checkpoint import has_checkpoint
@@ -61,7 +62,7 @@ def run(config: EasyDict) -> dict[str, Any]:
         keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # all batches are of one size
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with training_processes(device, config.rank_timeout) as ranks:
         if ranks.rank > 0:
             with only_errors_shown():

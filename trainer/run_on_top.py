@@ -17,6 +17,7 @@ from eval_tools.plots import plot_erc, plot_quality_sheet
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
+from igfiqa_head.io.atomic import make_folder
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data, build_on_top
 from trainer.judging import DISCARD_LIMIT, Judgement, judge
@@ -71,7 +72,7 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
     build_on_top.check_quality_head(config)
     build.load_plugins(config)
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with logging_to(output / "training.log"):
         build_on_top.warn_of_ignored_keys(config)
         given = _open(config, output)

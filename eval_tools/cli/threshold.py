@@ -13,6 +13,7 @@ from eval_tools.quality_threshold import (
     quality_threshold_for_fnmr,
 )
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.io.atomic import check_writable
 
 DETAILS = """\
 The lowest score that brings the false non-match rate of the remaining comparisons down
@@ -41,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
     for name in ("fnmr", "discard", "discard_pairs"):
         if getattr(options, name) is not None:
             check_share(f"--{name.replace('_', '-')}", getattr(options, name))
+    if options.output is not None:
+        check_writable(options.output)
     found = _threshold(options, scored_method(options))
     print(_table(found))
     print(found.statement)
