@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from eval_tools.result_tables import area_table, significance_table, verificatio
 from eval_tools.results import JSON_FILE, Comparison, CurveKey, VerificationSummary
 from eval_tools.significance import PairedComparison
 from eval_tools.tables import Table
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import atomic_path, make_folder
 
 FIGURE_SUFFIXES = (".png", ".pdf")
 FIGURES = "figures"
@@ -75,12 +74,7 @@ def prepare_folder(folder: Path) -> None:
     Raises:
         ValueError: it cannot be made, or holds something else.
     """
-    try:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+    make_folder(folder / FIGURES)
     others = [path for path in folder.iterdir() if path.name != FIGURES]
     if others and not (folder / JSON_FILE).is_file():
         raise ValueError(f"{folder} holds other files, such as {others[0].name}: name a new or empty folder")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io import atomic
 
 SUFFIX = ".f32"
 FloatArray = NDArray[np.float32]
@@ -30,9 +30,9 @@ def make_folder(folder: Path) -> None:
         ValueError: there is no way to make it, such as where a file has its name.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unusable(folder, error) from error
+        atomic.make_folder(folder)
+    except ValueError as error:
+        raise _unusable(folder, str(error)) from error
 
 
 def load_rows(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
@@ -58,10 +58,10 @@ def keep_rows(path: Path, rows: FloatArray) -> Path | None:
         return None
     numbers = rows.astype(_DTYPE).tobytes()
     try:
-        with atomic_path(path) as temporary:
+        with atomic.atomic_path(path) as temporary:
             temporary.write_bytes(_digest(path, numbers) + numbers)
     except OSError as error:
-        raise _unusable(path.parent, error) from error
+        raise _unusable(path.parent, str(error.strerror)) from error
     return path
 
 
@@ -70,8 +70,8 @@ def _digest(path: Path, numbers: bytes) -> bytes:
     return hashlib.sha256(path.name.encode() + b"\0" + numbers).digest()
 
 
-def _unusable(folder: Path, error: OSError) -> ValueError:
+def _unusable(folder: Path, reason: str) -> ValueError:
     return ValueError(
-        f"the cache {folder} cannot be used: {error.strerror}; name another folder, or keep nothing "
+        f"the cache {folder} cannot be used: {reason}; name another folder, or keep nothing "
         "(cache=None, --no-cache)"
     )

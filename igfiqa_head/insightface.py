@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.faces import find_pack
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import atomic_path, check_writable
 from igfiqa_head.onnx_graph import read_onnx_graph
 from igfiqa_head.onnx_session import PREFERRED_PROVIDERS
 from igfiqa_head.runtime import QualityModel
@@ -150,18 +150,19 @@ def install(pack: str | Path, quality_file: str | Path) -> Path:
         The new file, ``PACK/quality/quality.onnx``.
 
     Raises:
-        ValueError: no such pack, or no quality model for insightface's faces in one file.
-        OSError: the pack's folder cannot be written.
+        ValueError: no such pack, one whose folder cannot be written to, or no quality model for insightface's
+            faces in one file.
     """
     folder, source = find_pack(pack), Path(quality_file)
     if not any(folder.glob("*.onnx")) and not (folder / "manifest.json").exists():
         raise ValueError(f"{folder} is no insightface pack: it holds no .onnx file")
+    target = folder / SAFE_PLACE
+    check_writable(target if target.parent.exists() else folder / target.name)
     _check_size(QualityModel(source, providers=["CPUExecutionProvider"]))
     content = source.read_bytes()
     outside = read_onnx_graph(content).external_files
     if outside:
         raise ValueError(f"{source} keeps its weights in {', '.join(outside)}: export it as one file")
-    target = folder / SAFE_PLACE
     target.parent.mkdir(exist_ok=True)
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from igfiqa_head.io.atomic import make_folder
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.ranks import ALONE, Ranks
 from trainer.checkpoint import checkpoint_files, has_checkpoint
@@ -73,22 +73,13 @@ def check_output(
     earlier, problem = EarlierRun(folder), None
     if ranks.rank == 0:
         try:
-            _make(folder)
+            make_folder(folder)
             earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
         except ValueError as error:
             problem = error
     if ranks.any(problem is not None):
         raise problem or ValueError(f"the first process refuses output={folder}: its own message tells why")
     return earlier
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"output={folder} cannot be written to: {error.strerror}") from error
 
 
 def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoints: bool) -> EarlierRun:

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.command_line import exit_status, user_path
+from igfiqa_head.io.atomic import check_writable, make_folder
 from igfiqa_head.kinds import OUTPUTS
 
 if TYPE_CHECKING:
@@ -127,9 +128,8 @@ def export(options: argparse.Namespace) -> int:
         plugins=options.plugin,
     )
     _check_head(options.kind, source)
-    crops = _crops(options, source)
     path = _output_path(options)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    crops = _crops(options, source)
     print(f"exporting {options.kind}: {_described(source)}", flush=True)
     start = time.monotonic()
     error = export_onnx(
@@ -193,10 +193,15 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
 
 
 def _output_path(options: argparse.Namespace) -> Path:
-    name = f"{options.kind}.onnx"
-    if options.output is not None:
-        return options.output if options.output.suffix == ".onnx" else options.output / name
-    return options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
+    """The file to write, in a folder that is there and can be written to."""
+    name, output = f"{options.kind}.onnx", options.output
+    if output is not None:
+        path = output if output.suffix == ".onnx" else output / name
+    else:
+        path = options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
+    make_folder(path.parent)
+    check_writable(path)
+    return path
 
 
 def _described(source: Source) -> str:

@@ -11,6 +11,7 @@ from eval_tools.calibration import calibrate, check_knots
 from eval_tools.cli.one_method import add_one_method, scored_method
 from eval_tools.tables import MARKS, MEANINGS
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.io.atomic import check_writable
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -35,6 +36,7 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     check_knots(options.knots)
+    check_writable(options.output)
     scored = scored_method(options)
     calibration = calibrate(
         scored.scores, scored.pairs, method=scored.method, reference=scored.reference, knots=options.knots

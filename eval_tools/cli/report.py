@@ -7,6 +7,7 @@ import argparse
 from eval_tools.outputs import REPORT_FILE
 from eval_tools.results import Comparison
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.io.atomic import check_writable
 
 DETAILS = """\
 Reads a folder that compare, ijb or erc wrote and makes one HTML file of it: interactive
@@ -32,5 +33,7 @@ def run(options: argparse.Namespace) -> None:
     from eval_tools.report import write_report  # needs the extra "report"
 
     path = options.output or options.results / REPORT_FILE
-    write_report(Comparison.load(options.results), path)
+    comparison = Comparison.load(options.results)
+    check_writable(path)
+    write_report(comparison, path)
     print(f"wrote {path}")

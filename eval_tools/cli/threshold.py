@@ -14,6 +14,7 @@ from eval_tools.quality_threshold import (
 )
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.io.atomic import check_writable
 
 _UNRESOLVED = MARKS["unresolved"]
 
@@ -44,6 +45,8 @@ def run(options: argparse.Namespace) -> None:
     for name in ("fnmr", "discard", "discard_pairs"):
         if getattr(options, name) is not None:
             check_share(f"--{name.replace('_', '-')}", getattr(options, name))
+    if options.output is not None:
+        check_writable(options.output)
     found = _threshold(options, scored_method(options))
     table = _table(found)
     print(table)

@@ -19,6 +19,7 @@ from igfiqa_head.cli.showing import problems, summary
 from igfiqa_head.command_line import Commands, add_onnxruntime, command
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.figure_files import SUFFIXES
+from igfiqa_head.io.atomic import check_writable
 from igfiqa_head.io.image_files import OTHERS, counted
 from igfiqa_head.io.images import MAX_PHOTO_PIXELS
 from igfiqa_head.quality_sheet import plot_quality_sheet
@@ -163,8 +164,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if options.sheet and Path(options.sheet).suffix.lower() not in SUFFIXES:
         raise ValueError(f"sheets are written as .png or .pdf, got {options.sheet!r}")
     for path in filter(None, (*tables, options.sheet)):
-        if not Path(path).absolute().parent.is_dir():
-            raise ValueError(f"{path} cannot be written: there is no folder {Path(path).parent}")
+        check_writable(path)
     if len(set(map(os.path.realpath, tables))) < len(tables):
         raise ValueError(f"--output and --best-per-folder are the same file {options.output}")
 

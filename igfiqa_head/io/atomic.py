@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     A symbolic link is followed: its target is replaced, the link stays.
 
     Raises:
-        OSError: the folder does not exist, or the file cannot be written.
+        OSError: the folder does not exist, or the file cannot be written; it names ``path``.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
@@ -28,11 +29,51 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor does it need to be
         _flush(target.parent)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out before the work what :func:`atomic_path` would find out after it.
+
+    Raises:
+        ValueError: ``path`` is a folder or a device, or its folder does not exist or cannot be written to.
+    """
+    target, shown = Path(os.path.realpath(path)), os.fspath(path)
+    if target.is_dir():
+        raise ValueError(f"{shown} cannot be written: it is a folder, expected the name of a file")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{shown} cannot be written: it is no ordinary file")
+    if not target.parent.is_dir():
+        raise ValueError(f"{shown} cannot be written: there is no folder {Path(shown).parent}")
+    _try_to_write(target.parent)
+
+
+def make_folder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder for files, if it does not exist, or find out before the work that there can be none.
+
+    Raises:
+        ValueError: it cannot be made or written to.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"the folder {os.fspath(folder)} cannot be made: {error.strerror}") from error
+    _try_to_write(folder)
+
+
+def _try_to_write(folder: str | os.PathLike[str]) -> None:
+    """Write, since permissions alone do not tell."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(f"the folder {os.fspath(folder)} cannot be written to: {error.strerror}") from error
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:

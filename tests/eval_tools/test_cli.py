@@ -345,6 +345,20 @@ def test_the_home_folder_is_found_behind_an_equals_sign(here: Path, monkeypatch:
     assert not (here / "~").exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["calibrate pairs.bin --quality nowhere", "threshold pairs.bin --discard 0.1 --quality nowhere"],
+)
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    here: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    """Before the models are opened: ``nowhere`` is none."""
+    assert run(f"{command} --output none/x.json") == 2
+    assert "none/x.json cannot be written: there is no folder none" in capsys.readouterr().err
+    assert run(f"{command} --output people") == 2
+    assert "people cannot be written: it is a folder" in capsys.readouterr().err
+
+
 def test_both_spellings_of_recogniser_and_an_order_of_providers(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,10 +92,8 @@ def test_where_nothing_else_is_to_be_judged_it_is_an_error(
 def test_normalised_embeddings_from_a_file_have_no_norm(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        main("compare pairs.bin --recogniser plain.onnx --quality norm --fmr 0.1 --bootstrap 0".split()) == 0
-    )
-    count = len(next(iter(Comparison.load(here / "erc_results").quality.values())))
+    assert main(f"{COMPARE} --recogniser plain.onnx --quality norm".split()) == 0
+    count = len(next(iter(Comparison.load(here / "out").quality.values())))
     rows = np.random.default_rng(0).normal(size=(count, 64))
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     np.savez(here / "unit.npz", embeddings=unit.astype(np.float16))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.atomic import atomic_path, check_writable, make_folder
 
 
 def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -64,3 +64,58 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "atomic") as temporary:
         temporary.touch()
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "none" / "scores.csv", tmp_path):
+        with pytest.raises(OSError) as caught, atomic_path(path) as temporary:  # noqa: PT011
+            temporary.write_text("new")
+        assert str(caught.value).endswith(f": {str(path)!r}")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "it is a folder, expected the name of a file"),
+        ("none/x.csv", "there is no folder .*none"),
+        ("file/x.csv", "there is no folder .*file"),
+        ("pipe", "it is no ordinary file"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=f"{name} cannot be written: {reason}"):
+        check_writable(tmp_path / name)
+
+
+def test_a_folder_that_cannot_be_written_to_is_known_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file system that is mounted for reading only, permissions tell nothing."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system", "/somewhere/tmp1234")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    for check in (lambda: check_writable(tmp_path / "x.csv"), lambda: make_folder(tmp_path / "new")):
+        with pytest.raises(ValueError, match=r"the folder .* cannot be written to: Read-only") as caught:
+            check()
+        assert "tmp1234" not in str(caught.value)
+
+
+def test_what_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    for name in ("old", "new"):
+        check_writable(tmp_path / name)
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "old").read_text() == "old"
+    assert sorted(os.listdir(tmp_path)) == ["a", "old"]
+
+
+def test_a_folder_in_whose_place_a_file_is_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="the folder .*file cannot be made: File exists"):
+        make_folder(tmp_path / "file")

@@ -211,6 +211,7 @@ def test_a_copy_that_is_refused(
         (["--images", "nowhere"], "there are no images in nowhere"),
         (["--network", "r50"], "leave out --network r50"),
         (["--quality-head", "nowhere.pt"], "nowhere.pt"),
+        (["--output", "RECIPE"], "recipe.json cannot be made: File exists"),
         (
             ["--int8", "--images", "FOUR"],
             "has 4 images; the comparison needs at least 132 with --fp16 or --int8",

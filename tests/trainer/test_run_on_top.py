@@ -392,7 +392,7 @@ class TestErrors:
             ("rec={tmp}/lonely", "judged by: 2 images of 2 identities make 0 genuine .* set it to 0"),
             ("val_targets=lfw", "lfw.bin does not exist; .* take it out of val_targets"),
             ("rec={tmp}/named val_targets=held_out", "'held_out', which is the name of the identities held"),
-            ("on_top.cache={tmp}/file", "the cache .*file cannot be used: File exists; .*cache=None"),
+            ("on_top.cache={tmp}/file", "the cache .*file cannot be used: .*File exists; .*cache=None"),
             ("on_top.cache=/proc/cache", "the cache /proc/cache cannot be used"),
             ("on_top.reads=[]", "'on_top.reads' accepts a list of some of 'embedding', 'norm', 'maps', each"),
             ("on_top.reads=norm,norm", "'on_top.reads' accepts a list of some of"),
