@@ -164,7 +164,8 @@ class _Results:
         """Faces and missed pairs of each method; the pairs are those of the first recogniser."""
         test_set = scored.test_set
         recogniser, similarity = next(iter(scored.similarity.items()))
-        threshold = self._verification[SetKey(name, recogniser)].operating_points[0].threshold
+        points = self._verification[SetKey(name, recogniser)].operating_points
+        threshold = next((point for point in points if point.resolved), points[0]).threshold
         for method in (m for m in scored.methods if m not in left_out):
             quality = scored.quality(method, recogniser)
             self._galleries += extreme_faces(test_set.images, quality, method, name)

@@ -69,13 +69,15 @@ def _worse_than_random(comparison: Comparison, keys: Sequence[CurveKey]) -> Iter
 
 
 def _ties(comparison: Comparison, keys: Sequence[CurveKey]) -> Iterator[str]:
-    tied: dict[tuple[str, str], float] = {}
+    tied: dict[str, dict[str, float]] = {}
     for key in keys:
-        where = key.test_set, key.method
-        tied[where] = max(tied.get(where, 0.0), comparison.curves[key].tied)
-    for (test_set, method), share in tied.items():
+        share = comparison.curves[key].tied
         if share > _TIED:
-            yield (
-                f"{test_set}: {share:.0%} of the pairs have one and the same {method} where a discard cuts "
-                "through them; the order in which they are listed decides which leave, and so the area"
-            )
+            of_set = tied.setdefault(key.test_set, {})
+            of_set[key.method] = max(of_set.get(key.method, 0.0), share)
+    for test_set, of_set in tied.items():
+        listed = ", ".join(f"{method} {100 * share:.0f} %" for method, share in of_set.items())
+        yield (
+            f"{test_set}: discards cut through pairs of one equal quality ({listed} of all pairs); the order "
+            "in which these are listed decides which leave, and so the area"
+        )

@@ -19,6 +19,10 @@ protocol       threshold                            discarded               poin
 ``fixed`` is the practice of ISO/IEC 29794-1 and NIST FATE Quality, ``crfiqa`` that of CR-FIQA (arXiv
 2112.06592) and of the AUC tables that follow it, ``image`` that of SER-FIQ (arXiv 2003.09373). Areas are not
 normalised. Higher quality is better and higher similarity is more alike, everywhere.
+
+Where ``crfiqa`` and ``fixed-all`` cut through equal qualities, the pairs that are listed first leave first.
+CR-FIQA's public code has there the order that NumPy's unstable sort happens to leave, so only where no
+qualities tie are its exact numbers to be expected.
 """
 
 from __future__ import annotations

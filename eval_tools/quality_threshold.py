@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from eval_tools.calibration import GenuinePairs, check_reference
 from eval_tools.operating_points import OperatingPoint
-from eval_tools.scores import FloatArray, is_number
+from eval_tools.scores import FloatArray, is_number, resolves, unresolved_text
 from igfiqa_head.io.atomic import atomic_path
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
@@ -62,6 +62,11 @@ class Survivors:
         return self.n_errors / self.n_genuine_left
 
     @property
+    def fnmr_resolved(self) -> bool:
+        """Whether the FNMR is at least one error among the pairs left; of no error nothing lower is known."""
+        return bool(self.n_genuine_left and resolves(self.n_genuine_left, self.fnmr or 0.0))
+
+    @property
     def fnmr_interval(self) -> tuple[float, float] | None:
         """Wilson's 95 % interval of the FNMR; too narrow as far as pairs share persons."""
         if not self.n_genuine_left or self.n_errors is None:
@@ -69,7 +74,7 @@ class Survivors:
         return wilson_interval(self.n_errors, self.n_genuine_left)
 
     def as_json(self) -> dict[str, Any]:
-        rates = ("image_discard", "pair_discard", "fnmr", "fnmr_interval")
+        rates = ("image_discard", "pair_discard", "fnmr", "fnmr_resolved", "fnmr_interval")
         return asdict(self) | {name: getattr(self, name) for name in rates}
 
 
@@ -118,6 +123,9 @@ class QualityThreshold:
             f"{self.point.target_fmr:g} (effective {self.point.fmr:.3g}): FNMR {kept.fnmr:.3g}, "
             f"95 % interval {low:.3g} to {high:.3g} if pairs were independent, wider where they share people."
         )
+        if not self.point.resolved:
+            point = self.point
+            text += f" {unresolved_text(point.target_fmr, point.n_impostor, point.fmr)}."
         if self.goal == "fnmr" and high > self.wanted:
             text += f" So these pairs are too few to show that the FNMR is at most {self.wanted:g}."
         return text
@@ -130,7 +138,7 @@ class QualityThreshold:
             "statement": self.statement,
         }
         if self.point is not None:
-            document["point"]["effective_fmr"] = self.point.fmr
+            document["point"] |= {"effective_fmr": self.point.fmr, "resolved": self.point.resolved}
         return json.dumps(document, indent=1)
 
     def save(self, path: str | os.PathLike[str]) -> None:

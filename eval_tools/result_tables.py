@@ -6,13 +6,14 @@ for each quality method, columns of test sets x target FMR, the best and the sec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from eval_tools.curve_notes import curve_notes
 from eval_tools.results import Comparison, CurveKey, SetKey, SignificanceKey, VerificationSummary
+from eval_tools.scores import unresolved_text
 from eval_tools.significance import RANDOM_LEVEL, PairedComparison
 from eval_tools.tables import Cell, Table, ranked_columns
 
@@ -79,7 +80,7 @@ def verification_table(comparison: Comparison) -> Table:
     notes = [
         f"{key.test_set}: {note}"
         for key, summary in comparison.verification.items()
-        for note in (_counts(summary), *summary.notes)
+        for note in (_counts(summary), *summary.notes, *_unresolved(summary))
     ]
     return Table(
         title="Verification without discarding, per cent",
@@ -206,6 +207,12 @@ def _per_cent(value: float, deviation: float | None = None, *, resolved: bool | 
     if resolved is None:
         return Cell(text, 100 * value, more=more)
     return Cell(text, 100 * value, resolved=resolved, more={**more, "resolved": int(resolved)})
+
+
+def _unresolved(summary: VerificationSummary) -> Iterator[str]:
+    for point in summary.operating_points:
+        if not point.resolved:
+            yield unresolved_text(point.target_fmr, point.n_impostor, point.fmr)
 
 
 def _counts(summary: VerificationSummary) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from eval_tools.calibration import calibrate, check_knots
 from eval_tools.cli.one_method import add_one_method, scored_method
+from eval_tools.tables import MARKS, MEANINGS
 from igfiqa_head.command_line import Commands, command
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -40,10 +41,13 @@ def run(options: argparse.Namespace) -> None:
     )
     calibration.save(options.output)
     print(f"{scored.method} on {scored.scores.size:,} images of {scored.reference}:")
+    mark = "" if scored.pairs is None or scored.pairs.point.resolved else MARKS["unresolved"]
     for percentile in PERCENTILES:
         score = np.percentile(scored.scores, percentile)
         line = f"  score {score:<10.4g} -> {float(calibration.percent(score)):5.1f}"
         if calibration.fnmr is not None:
-            line += f", expected FNMR {float(calibration.expected_fnmr(score)):.4f}"
+            line += f", expected FNMR {float(calibration.expected_fnmr(score)):.4f}{mark}"
         print(line)
+    if mark:
+        print(f"{mark} {MEANINGS['unresolved']}")
     print(f"wrote {options.output}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+import numpy as np
+
 from eval_tools.calibration import GenuinePairs, genuine_pairs_at_fmr
 from eval_tools.cli import arguments
 from eval_tools.cli.arguments import (
@@ -15,7 +17,7 @@ from eval_tools.cli.arguments import (
     add_running,
     split_name,
 )
-from eval_tools.measure import Settings
+from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.models import open_quality, open_recogniser
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
@@ -37,7 +39,12 @@ def add_one_method(parser: argparse.ArgumentParser) -> None:
     add_quality(parser, nargs=None)
     add_recogniser(parser, nargs=None, required=False)
     add_flip(parser)
-    parser.add_argument("--fmr", type=float, default=1e-3, help="FMR at which false non-matches are counted")
+    parser.add_argument(
+        "--fmr",
+        type=float,
+        help="FMR at which false non-matches are counted; if not given, 0.001 or the lowest power of ten "
+        "that the impostor pairs resolve",
+    )
     add_on_bad(parser)
     add_running(parser)
 
@@ -50,11 +57,17 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
     if options.recogniser is not None:
         name, model = split_name(options.recogniser)
         recognisers[name] = open_recogniser(model, flip=options.flip != "none", threads=options.threads)
+    settings = Settings(
+        fmrs=() if options.fmr is None else (options.fmr,),
+        flip=options.flip,
+        on_bad=options.on_bad,
+        seed=options.seed,
+    )
     scored = score_set(
         open_test_set(path, on_bad=options.on_bad),
         recognisers,
         {method: open_quality(quality, seed=options.seed, threads=options.threads)},
-        Settings(fmrs=(options.fmr,), flip=options.flip, on_bad=options.on_bad, seed=options.seed),
+        settings,
         cache=arguments.cache_folder(options),
         title=reference,
     )
@@ -66,5 +79,9 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         return ScoredMethod(method, reference, scores, None)
     pair_quality = scored.test_set.pair_quality(scores)
     is_genuine = scored.test_set.is_genuine
-    pairs = genuine_pairs_at_fmr(similarity, is_genuine, pair_quality, recogniser=recogniser, fmr=options.fmr)
+    n_impostor = int(np.count_nonzero(~is_genuine))
+    fmr = settings.curve_fmrs(n_impostor)[0]
+    if not options.fmr and fmr != DEFAULT_FMRS[0]:
+        print(f"{reference}: {settings.left_out(n_impostor)[0]}")
+    pairs = genuine_pairs_at_fmr(similarity, is_genuine, pair_quality, recogniser=recogniser, fmr=fmr)
     return ScoredMethod(method, reference, scores, pairs)

@@ -13,7 +13,10 @@ from eval_tools.quality_threshold import (
     quality_threshold_for_discard,
     quality_threshold_for_fnmr,
 )
+from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command
+
+_UNRESOLVED = MARKS["unresolved"]
 
 DETAILS = """\
 The lowest score that brings the false non-match rate of the remaining comparisons down
@@ -43,7 +46,10 @@ def run(options: argparse.Namespace) -> None:
         if getattr(options, name) is not None:
             check_share(f"--{name.replace('_', '-')}", getattr(options, name))
     found = _threshold(options, scored_method(options))
-    print(_table(found))
+    table = _table(found)
+    print(table)
+    if _UNRESOLVED in table:
+        print(f"{_UNRESOLVED} no error among the pairs left, or an FMR that is not resolved")
     print(found.statement)
     if options.output is not None:
         found.save(options.output)
@@ -71,12 +77,14 @@ def _table(found: QualityThreshold) -> str:
     lines = [
         f"{'percentile':>10}  {'score':>10}  {'images discarded':>16}  {'pairs discarded':>15}  {'FNMR':>7}"
     ]
-    lines += [_line(f"{percentile}", row) for percentile, row in found.table.items()]
-    return "\n".join([*lines, _line("chosen", found.kept)])
+    resolved = found.point is None or found.point.resolved
+    rows = [*((f"{percentile}", row) for percentile, row in found.table.items()), ("chosen", found.kept)]
+    return "\n".join([*lines, *(_line(name, row, resolved) for name, row in rows)])
 
 
-def _line(name: str, row: Survivors) -> str:
+def _line(name: str, row: Survivors, resolved: bool) -> str:
     pairs = "-" if row.pair_discard is None else f"{100 * row.pair_discard:.1f} %"
-    fnmr = "-" if row.fnmr is None else f"{row.fnmr:.4f}"
+    mark = "" if resolved and row.fnmr_resolved else _UNRESOLVED
+    fnmr = "-" if row.fnmr is None else f"{row.fnmr:.4f}{mark}"
     images = f"{100 * row.image_discard:.1f} %"
     return f"{name:>10}  {row.score:>10.4g}  {images:>16}  {pairs:>15}  {fnmr:>7}"

@@ -182,10 +182,11 @@ def _counts(curve: ErrorRejectionCurve) -> str:
 
 
 def effective_fmr_text(curves: Mapping[str, ErrorRejectionCurve]) -> str:
-    """The FMR in effect, or its range over the curves and their points."""
+    """The FMR in effect, or its range over curves and points, and whether the target is not resolved."""
     effective = np.concatenate([np.atleast_1d(curve.effective_fmr) for curve in curves.values()])
     low, high = f"{np.nanmin(effective):.2g}", f"{np.nanmax(effective):.2g}"
-    return f"effective FMR {low}" + ("" if low == high else f" to {high}")
+    resolved = all(curve.resolved_end is not None for curve in curves.values())
+    return f"effective FMR {low}{'' if low == high else f' to {high}'}{'' if resolved else ' (not resolved)'}"
 
 
 def _conditions(curves: Mapping[str, ErrorRejectionCurve], counts: str, resolution: str) -> str:

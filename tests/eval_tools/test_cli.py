@@ -338,3 +338,55 @@ def test_a_reader_that_leaves_and_a_plain_terminal_cost_no_results(here: Path, e
     assert process.wait() == 0, error
     assert "rror" not in error
     assert (here / encoding / "results.json").is_file()
+
+
+def test_usual_fmrs_that_a_set_does_not_resolve_are_left_out_and_asked_ones_marked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """240 impostor pairs resolve neither of the usual FMRs."""
+    assert run("verify people --recogniser recogniser.onnx --output results") == 0
+    printed = capsys.readouterr().out
+    assert "TAR@0.01" in printed
+    assert "TAR@0.001" not in printed
+    assert "FMR 0.001, 0.0001 left out: not resolved by 240 impostor pairs (0.001 takes 1,000)" in printed
+    assert "†" not in printed
+    assert run("verify people --recogniser recogniser.onnx --fmr 1e-4 --output results") == 0
+    table, _, notes = capsys.readouterr().out.partition("people: ")
+    assert table.split()[-1].endswith("†")
+    assert "left out" not in notes
+    assert "† not resolved" in notes
+    with open(here / "results/verification.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["people EER resolved"], row["people TAR@0.0001 resolved"]) == ("1", "0")
+    document = json.loads((here / "results/results.json").read_text())
+    (point,) = document["test_sets"]["people"]["recogniser"]["operating_points"]
+    assert point["resolved"] is False
+
+
+def test_figures_of_one_method_at_an_fmr_that_is_not_resolved_are_marked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "calibrate people --quality quality.onnx --recogniser recogniser.onnx"
+    assert run(f"{command} --output c.json") == 0
+    assert "FMR 0.01 instead" in capsys.readouterr().out
+    calibration = Calibration.load(here / "c.json")
+    assert calibration.fnmr is not None
+    assert calibration.fnmr.target_fmr == 0.01
+    assert run(f"{command} --fmr 1e-4 --output c.json") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "expected FNMR" in line]
+    assert lines
+    assert all(line.endswith("†") for line in lines)
+
+
+def test_an_error_rate_of_no_error_is_marked_in_the_table_of_thresholds(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = (
+        "threshold people --quality quality.onnx --recogniser recogniser.onnx --discard 0.2 --output t.json"
+    )
+    assert run(f"{command} --fmr 0.5") == 0
+    printed = capsys.readouterr().out
+    document = json.loads((here / "t.json").read_text())
+    rows = [*document["table"], document["kept"]]
+    assert printed.count("0.0000†") == sum(row["fnmr"] == 0 for row in rows) > 0
+    assert "† no error among the pairs left" in printed

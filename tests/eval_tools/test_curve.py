@@ -119,3 +119,32 @@ def test_theoretical_best_on_the_grid() -> None:
         for step, count in zip(best, curve.n_discarded, strict=True):
             gone = min(int(count), errors)
             assert step == pytest.approx((errors - gone) / (genuine - gone))
+
+
+def _running_out(protocol: Protocol) -> ErrorRejectionCurve:
+    """600 + 600 pairs in random order at FMR 1/300: beyond a discard of 0.5 the impostors are too few."""
+    rng = np.random.default_rng(0)
+    is_genuine = rng.permutation(np.arange(1200) % 2 == 0)
+    return error_rejection_curve(
+        rng.normal(2.0 * is_genuine), is_genuine, rng.random(1200), fmr=1 / 300, protocol=protocol
+    )
+
+
+def test_an_area_is_resolved_as_far_as_the_points_it_rests_on() -> None:
+    curve = _running_out("crfiqa")
+    needed = [k for k in range(20) if curve.n_impostor[k] >= 300]
+    end = curve.resolved_end
+    assert end == curve.discard[needed[-1]]
+    assert not curve.resolved
+    assert curve.resolved_to(end)
+    assert curve.resolved_to(end - 0.02)
+    assert not curve.resolved_to(end + 0.001)  # the line to the next point counts
+    assert not curve.resolved_to(None)
+
+
+def test_a_threshold_that_stays_is_resolved_everywhere_or_nowhere() -> None:
+    curve = _running_out("fixed")
+    assert (curve.resolved, curve.resolved_end, curve.resolved_to(None)) == (True, 1.0, True)
+    similarity, is_genuine, quality = make_pairs("continuous")
+    coarse = error_rejection_curve(similarity, is_genuine, quality, fmr=1e-4)
+    assert (coarse.resolved, coarse.resolved_end, coarse.resolved_to(0.01)) == (False, None, False)

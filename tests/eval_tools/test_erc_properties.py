@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eval_tools.curve import Protocol
 from eval_tools.erc import PAIR_PROTOCOLS, error_rejection_curve, pair_quality
-from eval_tools.pair_erc import DISCARD_GRID, order_for_grid
+from eval_tools.pair_erc import DISCARD_GRID, order_for_grid, share_cut_through
 from tests.eval_tools.pairs import (
     FMRS,
     Array,
@@ -128,3 +128,16 @@ def test_the_pairs_between_two_cuts_are_those_of_a_stable_sort(size: int, levels
     cuts = [int(u * size) for u in DISCARD_GRID[1:]]
     for part, expected in zip(np.split(order_for_grid(quality), cuts), np.split(stable, cuts), strict=True):
         np.testing.assert_array_equal(np.sort(part), np.sort(expected))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(2, 300), st.sampled_from([1, 2, 7, 40, 10**6]), st.integers(0, 10**6))
+def test_ties_that_a_cut_divides_are_counted(size: int, levels: int, seed: int) -> None:
+    quality = np.random.default_rng(seed).integers(0, levels, size).astype(float)
+    ascending = sorted(quality.tolist())
+    divided = [
+        ascending.count(ascending[cut])
+        for cut in (int(u * size) for u in DISCARD_GRID)
+        if cut and ascending[cut - 1] == ascending[cut]
+    ]
+    assert share_cut_through(quality) == max(divided, default=0) / size

@@ -17,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from eval_tools.cli import main
 from eval_tools.erc import error_rejection_curve
 from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TemplateOptions, read_ijb
 from eval_tools.ijb.tables import BadLines, read_template_pairs
 from igfiqa_head.alignment import TEMPLATE, align
 from igfiqa_head.io.images import decode_image, encode_image
 from tests.eval_tools.test_ijb import Chunked, reference_scores
+from tests.onnx_models import write_model
 
 Array = NDArray[Any]
 
@@ -363,3 +365,21 @@ def test_the_benchmark_of_scale_runs_and_fails_above_its_limit() -> None:
     result = subprocess.run([sys.executable, script, *sizes], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1].endswith("limit 0.001 GiB"), result.stderr
     assert result.returncode == 1
+
+
+def test_the_tar_table_has_only_rates_that_the_template_pairs_resolve(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "r.onnx", size=112)
+    command = f"ijb {folder} --recogniser {tmp_path}/r.onnx --no-cache --bootstrap 0 --output {tmp_path}/out"
+    assert main(command.split()) == 0
+    printed = capsys.readouterr().out
+    n_impostor = sum(PERSON[a] != PERSON[b] for a, b in itertools.combinations(TEMPLATES, 2))
+    assert 10 <= n_impostor < 100
+    assert "TAR@0.1" in printed
+    assert "TAR@0.01" not in printed
+    assert f"FMR 0.01, 0.001, 0.0001, 1e-05, 1e-06 left out: not resolved by {n_impostor}" in printed
+    assert main([*command.split(), "--far", "1e-6"]) == 0
+    head, row = capsys.readouterr().out.splitlines()[2:4]
+    assert head.split()[-1] == "TAR@1e-06"
+    assert row.endswith("†")

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from eval_tools.curve import ErrorRejectionCurve, Protocol
 from eval_tools.erc import error_rejection_curve, image_rejection_curve
 from eval_tools.plots import COLOURS, plot_erc, plot_quality_sheet
+from eval_tools.plots.erc import effective_fmr_text
 
 pytestmark = pytest.mark.filterwarnings("ignore::eval_tools.scores.UnresolvedFMRWarning")
 
@@ -40,6 +41,11 @@ def _curve(protocol: Protocol = "fixed", seed: int = 0, **arguments: Any) -> Err
 def _image_curve() -> ErrorRejectionCurve:
     rng = np.random.default_rng(0)
     return image_rejection_curve(rng.normal(size=(40, 8)), np.arange(40) % 8, rng.random(40), fmr=0.1)
+
+
+def test_a_panel_says_that_its_fmr_is_not_resolved() -> None:
+    assert "resolved" not in effective_fmr_text({"q": _curve()})
+    assert effective_fmr_text({"q": _curve(fmr=1e-4)}) == "effective FMR 0 (not resolved)"
 
 
 def _draw_curve(path: Path) -> None:

@@ -206,3 +206,15 @@ def test_bad_input(change: dict[str, Any], message: str) -> None:
 def test_bad_target(fnmr: float) -> None:
     with pytest.raises(ValueError, match="fnmr must be a share"):
         quality_threshold_for_fnmr([1.0], _pairs([1.0], [0]), fnmr, **NAMES)
+
+
+def test_a_threshold_at_an_fmr_that_is_not_resolved_says_so() -> None:
+    few = GenuinePairs("r50", OperatingPoint(1e-4, 0.25, 0, 4, 40, 300), np.arange(40.0), np.arange(40) < 4)
+    threshold = quality_threshold_for_fnmr(np.arange(50), few, 0.01, **NAMES)
+    assert "FMR 0.0001 cannot be resolved with 300 impostor pairs: it takes at least 10000" in (
+        threshold.statement
+    )
+    assert json.loads(threshold.to_json())["point"]["resolved"] is False
+    fine = quality_threshold_for_fnmr(np.arange(50), _pairs(np.arange(40), np.arange(40) < 4), 0.01, **NAMES)
+    assert "cannot be resolved" not in fine.statement
+    assert json.loads(fine.to_json())["point"]["resolved"] is True

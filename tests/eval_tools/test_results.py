@@ -56,6 +56,19 @@ def test_saving_again_replaces_both_files(comparison: Comparison, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([JSON_FILE, ARRAYS_FILE])
 
 
+def test_results_from_before_ties_and_the_random_level_were_measured_are_read(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    comparison.save(tmp_path)
+    text = (tmp_path / JSON_FILE).read_text()
+    document = json.loads(text)
+    curves = document["fields"]["curves"]["items"]
+    for _, measured in curves:
+        del measured["fields"]["tied"], measured["fields"]["against_random"]
+    (tmp_path / JSON_FILE).write_text(json.dumps(document))
+    _assert_same(comparison, Comparison.load(tmp_path))
+
+
 def test_an_empty_folder_says_what_it_expected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no results .*igfiqa-eval compare"):
         Comparison.load(tmp_path)

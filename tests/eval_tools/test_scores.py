@@ -15,6 +15,8 @@ from eval_tools.scores import (
     check_count,
     comparisons_needed,
     is_resolved,
+    resolvable_fmrs,
+    resolves,
     threshold_at_fmr,
 )
 from tests.references import erc as reference
@@ -72,3 +74,26 @@ def test_resolved_is_a_false_match_that_happens(impostor: list[int], fmr: float)
 def test_bad_count(count: Any) -> None:
     with pytest.raises(ValueError, match="block must be a whole number from 1 to 10, got"):
         check_count("block", count, 1, 10)
+
+
+@pytest.mark.parametrize(("n_comparisons", "rate"), [(300, 1e-4), (7020, 1e-6), (999, 1e-3), (10**6, 0.0)])
+def test_fewer_comparisons_than_one_over_the_rate_resolve_nothing(n_comparisons: int, rate: float) -> None:
+    assert not resolves(n_comparisons, rate)
+    assert rate == 0 or resolves(round(1 / rate), rate)
+
+
+@pytest.mark.parametrize(
+    ("n_impostor", "kept"),
+    [
+        (15_600_000, (1e-3, 1e-4)),
+        (10_000, (1e-3, 1e-4)),
+        (9_999, (1e-3,)),
+        (300, (1e-2,)),
+        (10, (0.1,)),
+        (9, (0.1,)),
+    ],
+)
+def test_usual_fmrs_that_are_not_resolved_give_way_to_one_that_is(
+    n_impostor: int, kept: tuple[float, ...]
+) -> None:
+    assert resolvable_fmrs((1e-3, 1e-4), n_impostor) == kept

@@ -256,3 +256,32 @@ def test_unknown_method() -> None:
         resampled.band("x")
     with pytest.raises(ValueError, match="unknown method 'y'"):
         resampled.compare("worse", "y")
+
+
+# Against the random level
+
+
+@unresolved
+@every_protocol
+def test_the_random_level_is_compared_on_the_same_resamples(protocol: Protocol) -> None:
+    similarity, is_genuine, qualities = simulated_pairs(4)
+    draws = multiplicities(is_genuine, None, np.random.default_rng(4))
+    resampled = _run(4, protocol)
+    found = resampled.against_random("better")
+    levels = []
+    for times in islice(draws, 60):
+        copies = np.repeat(np.arange(is_genuine.size), times)
+        curve = error_rejection_curve(
+            similarity[copies],
+            is_genuine[copies],
+            qualities["better"][copies],
+            fmr=0.05,
+            protocol=protocol,
+        )
+        levels.append(0.8 * curve.error[0])
+    np.testing.assert_allclose(resampled.random_areas, levels)
+    differences = resampled.areas["better"] - np.array(levels)
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
+    curve = resampled.curves["better"]
+    assert found.difference == pytest.approx(curve.pauc(0.8) - 0.8 * curve.error[0])
+    assert (found.first, found.second) == ("better", "random level")

@@ -106,3 +106,46 @@ def test_latex_of_hostile_names_is_text(name: str) -> None:
     text = _table([[0.3]], [name]).to_latex()
     assert r"\input" not in text.replace(r"\textbackslash{}input", "")
     assert text.count(r"\end{tabular}") == 1
+
+
+def _unresolved_in(column: list[float], row: int) -> list[list[Cell]]:
+    return [[Cell(f"{v:.3f}", v, resolved=i != row)] for i, v in enumerate(column)]
+
+
+def test_a_column_that_is_not_resolved_is_marked_and_never_ranked() -> None:
+    cells = _unresolved_in([0.3, 0.1, 0.2], row=2)
+    table = _table([[0.3], [0.1], [0.2]], ["a"] * 3, cells=ranked_columns(cells, ["a"] * 3, [False]))
+    assert _ranks(table) == [[""], [""], [""]]
+    assert [line.split()[-1] for line in table.to_text().splitlines()[3:6]] == ["0.300", "0.100", "0.200†"]
+    latex = table.to_latex()
+    assert r"0.200$^\dagger$" in latex
+    assert r"\textbf" not in latex
+    assert r"\footnotesize $^\dagger$ not resolved" in latex
+
+
+def test_blocks_are_ranked_apart_where_one_of_them_is_not_resolved() -> None:
+    cells = _unresolved_in([0.3, 0.1, 0.2, 0.4], row=0)
+    ranked = ranked_columns(cells, ["a", "a", "b", "b"], [False])
+    assert [row[0].rank for row in ranked] == ["", "", "best", "second"]
+
+
+def test_what_else_is_known_of_a_cell_has_columns_of_its_own() -> None:
+    cells = (
+        (Cell("0.1", 0.1, "0.0 to 0.2", more={"low": 0.0, "high": 0.2, "resolved": 1}), Cell("3", 3.0)),
+        (Cell("0.2", 0.2, more={"resolved": 0}), Cell("-", NAN)),
+    )
+    table = _table([[0.1, 3.0], [0.2, 4.0]], ["a", "a"], cells=cells, small_print="95 % interval")
+    first, second = csv.DictReader(io.StringIO(table.to_csv()))
+    head = ["set 0 FMR 0", "set 0 FMR 0 low", "set 0 FMR 0 high", "set 0 FMR 0 resolved", "set 0 FMR 1"]
+    assert list(first)[2:] == head
+    assert [first[name] for name in head] == ["0.1", "0.0", "0.2", "1", "3.0"]
+    assert [second[name] for name in head] == ["0.2", "", "", "0", ""]
+    latex = table.to_latex()
+    assert r"0.1 {\scriptsize [0.0 to 0.2]}" in latex
+    assert r"in brackets: 95 \% interval" in latex
+
+
+def test_marks_keep_the_numbers_of_a_column_aligned() -> None:
+    cells = ((Cell("0.1", 0.1, rank="best"),), (Cell("0.2", 0.2, rank="second", alike=True),))
+    lines = _table([[0.1], [0.2]], ["a", "a"], cells=cells).to_text().splitlines()
+    assert lines[3].index("0.1*") == lines[4].index("0.2'≈")
