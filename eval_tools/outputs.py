@@ -40,10 +40,13 @@ def _written_tables(comparison: Comparison) -> dict[str, Table]:
     return tables(comparison) | differences
 
 
-def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True) -> bool:
+def write_outputs(
+    comparison: Comparison, folder: Path, *, bands: bool | None = None, progress: bool = True
+) -> bool:
     """Write everything a comparison gives; returns whether the page is part of it.
 
-    The page needs the extra ``report`` and is left out where that is not installed.
+    The page needs the extra ``report`` and is left out where that is not installed. ``bands`` is as in
+    :func:`eval_tools.plots.plot_erc_panels`.
     """
     prepare_folder(folder)
     for path in [*folder.glob("erc_*"), *folder.glob("verification.*"), *(folder / FIGURES).iterdir()]:
@@ -56,7 +59,7 @@ def write_outputs(comparison: Comparison, folder: Path, *, progress: bool = True
     for protocol in comparison.names("protocol"):
         write_text(folder / f"erc_{protocol}_curves.csv", curve_points(comparison, protocol))
     write_text(folder / "results.json", json.dumps(summary(comparison), indent=2) + "\n")
-    drawings = dict(_figures(comparison))
+    drawings = dict(_figures(comparison, bands))
     for name, draw in tqdm(drawings.items(), desc="figures", disable=None if progress else True):
         for suffix in FIGURE_SUFFIXES:
             draw(folder / FIGURES / f"{name}{suffix}")
@@ -80,12 +83,13 @@ def prepare_folder(folder: Path) -> None:
         raise ValueError(f"{folder} holds other files, such as {others[0].name}: name a new or empty folder")
 
 
-def _figures(comparison: Comparison) -> Iterator[tuple[str, Callable[[Path], None]]]:
+def _figures(comparison: Comparison, bands: bool | None) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """(file name without suffix, function that draws to a path) of every figure."""
     conditions = dict.fromkeys((key.recogniser, key.protocol, key.fmr) for key in comparison.curves)
+    draw_panels = partial(plot_erc_panels, comparison, bands=bands)
     for recogniser, protocol, fmr in conditions:
         name = _file_name("erc", recogniser, protocol, f"{fmr:g}")
-        yield name, partial(plot_erc_panels, comparison, recogniser=recogniser, protocol=protocol, fmr=fmr)
+        yield name, partial(draw_panels, recogniser=recogniser, protocol=protocol, fmr=fmr)
     for method in dict.fromkeys(key.method for key in comparison.quality):
         quality = {key.test_set: q for key, q in comparison.quality.items() if key.method == method}
         yield _file_name("quality", method), partial(plot_quality_histogram, quality, title=method)

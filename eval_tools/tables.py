@@ -209,13 +209,18 @@ def ranked_columns(
 
 def _ranked(column: Sequence[Cell], higher_is_better: bool) -> list[Cell]:
     """Ranks by what is printed, so that equal numbers have equal rank; a column of one cell has none."""
-    values = sorted({cell.text: cell.value for cell in column if not np.isnan(cell.value)}.values())
+    shown = {_printed(cell): cell.value for cell in column}
+    values = sorted(value for value in shown.values() if not np.isnan(value))
     best_first = values[::-1] if higher_is_better else values
     if len(column) == 1 or len(best_first) < 2 or not all(cell.resolved for cell in column):
         return list(column)
-    shown = {cell.text: cell.value for cell in column}
     ranks: dict[float, Rank] = {best_first[0]: "best", best_first[1]: "second"}
-    return [replace(cell, rank=ranks.get(shown[cell.text], "")) for cell in column]
+    return [replace(cell, rank=ranks.get(shown[_printed(cell)], "")) for cell in column]
+
+
+def _printed(cell: Cell) -> str:
+    """The number without its deviation, which has no part in its rank."""
+    return cell.text.partition(" ± ")[0]
 
 
 def csv_number(value: float | None) -> str:

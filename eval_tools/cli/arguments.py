@@ -134,6 +134,13 @@ def add_curves(
         metavar="N",
         help="resamples for confidence bands and significance, at least 40; 0 for neither",
     )
+    parser.add_argument(
+        "--bands",
+        choices=("few", "all", "none"),
+        default="few",
+        help="confidence bands of the figures: where a panel has at most three, everywhere, or nowhere (the "
+        "page has a switch)",
+    )
 
 
 def add_fmrs(parser: argparse.ArgumentParser) -> None:

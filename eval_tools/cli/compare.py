@@ -50,4 +50,4 @@ def run(options: argparse.Namespace) -> None:
     prepare_folder(options.output)
     cache, how = arguments.cache_folder(options), description(options, settings)
     comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
-    show_and_write(comparison, options.output)
+    show_and_write(comparison, options)

@@ -49,4 +49,4 @@ def run(options: argparse.Namespace) -> None:
     )
     prepare_folder(options.output)
     comparison = compare_scored_pairs(pairs, settings, description=description(options, settings))
-    show_and_write(comparison, options.output)
+    show_and_write(comparison, options)

@@ -70,4 +70,4 @@ def run(options: argparse.Namespace) -> None:
     cache = arguments.cache_folder(options)
     how = description(options, settings) | {"template style": options.style}
     comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
-    show_and_write(comparison, options.output)
+    show_and_write(comparison, options)

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.outputs import REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
 from eval_tools.tables import MARKS, MEANINGS
+
+# For :func:`eval_tools.plots.plot_erc_panels`.
+_BANDS = {"few": None, "all": True, "none": False}
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
@@ -33,9 +35,10 @@ def description(options: argparse.Namespace, settings: Settings) -> dict[str, st
     }
 
 
-def show_and_write(comparison: Comparison, folder: Path) -> None:
+def show_and_write(comparison: Comparison, options: argparse.Namespace) -> None:
     """Write the folder of the run, and print the tables."""
-    has_page = write_outputs(comparison, folder)
+    folder = options.output
+    has_page = write_outputs(comparison, folder, bands=_BANDS[getattr(options, "bands", "few")])
     print_tables(comparison)
     print(f"\nwrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
     if not has_page:

@@ -44,4 +44,4 @@ def run(options: argparse.Namespace) -> None:
     prepare_folder(options.output)
     cache, how = cache_folder(options), description(options, settings)
     comparison = compare(sets, models, {}, settings, cache=cache, description=how)
-    show_and_write(comparison, options.output)
+    show_and_write(comparison, options)

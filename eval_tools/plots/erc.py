@@ -34,7 +34,7 @@ def plot_erc(
 
     The line above the panel gives protocol, effective FMR and numbers of pairs, the legend the areas; where
     curves differ in their numbers of pairs, the legend gives these too. The error axis is that of
-    :func:`highest_error`.
+    :func:`highest_error`. The ground is grey where the target FMR is not resolved.
 
     Args:
         curves: name -> curve, all of one protocol, error and target FMR.
@@ -54,6 +54,7 @@ def plot_erc(
     axes = figure.add_subplot(
         xlabel=discard_label(first), ylabel=error_label(first), xlim=(0, limit or first.end)
     )
+    shade_unresolved(axes, curves.values(), limit)
     for index, (name, curve) in enumerate(curves.items()):
         area = f"AUC {curve.auc:.4g}" if limit is None else f"pAUC {curve.pauc(limit):.4g}"
         detail = area if same_counts else f"{area}; {counts[name]}"
@@ -70,7 +71,8 @@ def plot_erc(
         handlelength=HANDLE_LENGTH,
     )
     shared_counts = _counts(first) if same_counts else ""
-    axes.set_title(_conditions(curves, shared_counts), fontsize=8, color="0.35")
+    conditions = _conditions(curves, shared_counts, resolution_text(curves.values(), limit))
+    axes.set_title(conditions, fontsize=8, color="0.35")
     if title:
         figure.suptitle(plain(title), fontsize=11)
     save(figure, path)
@@ -100,6 +102,27 @@ def highest_error(curves: Iterable[ErrorRejectionCurve]) -> float | None:
     """
     steady = (curve.error[curve.discard <= _LAST_STEADY_DISCARD] for curve in curves)
     return 1.06 * max(float(np.nanmax(errors, initial=0.0)) for errors in steady) or None
+
+
+def unresolved_from(curves: Iterable[ErrorRejectionCurve], limit: float | None) -> float | None:
+    """Discard fraction from which a curve does not resolve its target FMR, None if all do up to the limit."""
+    ends = [curve.resolved_end or 0.0 for curve in curves if not curve.resolved_to(limit)]
+    return min(ends, default=None)
+
+
+def resolution_text(curves: Iterable[ErrorRejectionCurve], limit: float | None) -> str:
+    """Where the target FMR of curves is not resolved; nothing where it is up to the limit."""
+    start = unresolved_from(curves, limit)
+    if start is None:
+        return ""
+    return f"FMR resolved up to discard {start:.2g}" if start else "FMR not resolved"
+
+
+def shade_unresolved(axes: Axes, curves: Iterable[ErrorRejectionCurve], limit: float | None) -> None:
+    """Put grey ground where the target FMR is not resolved; the discard axis must have its limits already."""
+    start = unresolved_from(curves, limit)
+    if start is not None:
+        axes.axvspan(start, axes.get_xlim()[1], color="0.94", linewidth=0, zorder=0)
 
 
 def draw_curve(axes: Axes, curve: ErrorRejectionCurve, index: int, linewidth: float = 1.4) -> Line2D:
@@ -166,7 +189,7 @@ def effective_fmr_text(curves: Mapping[str, ErrorRejectionCurve]) -> str:
     return f"effective FMR {low}{'' if low == high else f' to {high}'}{'' if resolved else ' (not resolved)'}"
 
 
-def _conditions(curves: Mapping[str, ErrorRejectionCurve], counts: str) -> str:
+def _conditions(curves: Mapping[str, ErrorRejectionCurve], counts: str, resolution: str) -> str:
     fmr = effective_fmr_text(curves)
     protocol = f"protocol {next(iter(curves.values())).protocol}"
-    return ", ".join(filter(None, (protocol, fmr, counts)))
+    return ", ".join(filter(None, (protocol, fmr, counts))) + (f"\n{resolution}" if resolution else "")

@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from eval_tools.plots.erc import discard_label, draw_curve, effective_fmr_text, error_label, highest_error
+from eval_tools.plots.erc import (
+    discard_label,
+    draw_curve,
+    effective_fmr_text,
+    error_label,
+    highest_error,
+    resolution_text,
+    shade_unresolved,
+)
 from eval_tools.plots.style import HANDLE_LENGTH, colour_of, look, plain, tidy
 from eval_tools.results import Comparison, MeasuredCurve
 from igfiqa_head.figure_files import save
@@ -39,7 +47,7 @@ def plot_erc_panels(
 
     The panels share the legend and the discard axis but not the error axis, whose end is that of
     :func:`eval_tools.plots.erc.highest_error`. Each one states the FMR in effect and its numbers of genuine +
-    impostor pairs.
+    impostor pairs; its ground is grey where the target FMR is not resolved.
 
     Args:
         comparison: what was measured; its ``limit`` is the right end of the discard axis.
@@ -59,10 +67,12 @@ def plot_erc_panels(
     size = _PANEL_WIDTH * max(columns, 1.6), _PANEL_HEIGHT * rows + 0.5
     figure = Figure(figsize=size, layout="constrained")
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    notes = {test_set: _note(panel, comparison.limit) for test_set, panel in panels.items()}
+    pad = 6 + 7 * max(note.count("\n") + 1 for note in notes.values())
     for axes, (test_set, panel) in zip(grid, panels.items(), strict=False):
         _draw_panel(axes, panel, methods, comparison.limit, log=log, bands=shaded)
-        axes.set_title(plain(test_set), fontsize=9, pad=20)
-        axes.annotate(_note(panel), (0.5, 1), (0, 3), "axes fraction", "offset points", **_NOTE_STYLE)
+        axes.set_title(plain(test_set), fontsize=9, pad=pad)
+        axes.annotate(notes[test_set], (0.5, 1), (0, 3), "axes fraction", "offset points", **_NOTE_STYLE)
         axes.xaxis.set_tick_params(labelbottom=True)
     for axes in grid[len(panels) :]:
         axes.remove()
@@ -105,6 +115,7 @@ def _draw_panel(
 ) -> None:
     curves = [measured.curve for measured in panel.values()]
     axes.set_xlim(0, limit or max(curve.end for curve in curves))
+    shade_unresolved(axes, curves, limit)
     for index, method in enumerate(methods):
         if method in panel:
             draw_curve(axes, panel[method].curve, index, _LINE_WIDTH)
@@ -136,10 +147,11 @@ def _draw_band(axes: Axes, measured: MeasuredCurve, colour: str) -> None:
 _NOTE_STYLE = {"ha": "center", "va": "bottom", "fontsize": 6, "color": "0.35"}
 
 
-def _note(panel: Panel) -> str:
+def _note(panel: Panel, limit: float | None) -> str:
     curves = {method: measured.curve for method, measured in panel.items()}
     counts = {f"{c.n_genuine[0]:,} + {c.n_impostor[0]:,} pairs" for c in curves.values()}
-    return "\n".join([effective_fmr_text(curves), ", ".join(sorted(counts))])
+    resolution = resolution_text(curves.values(), limit)
+    return "\n".join(filter(None, [resolution, effective_fmr_text(curves), ", ".join(sorted(counts))]))
 
 
 def _handle(index: int, method: str) -> Line2D:

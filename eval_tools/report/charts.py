@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve
-from eval_tools.plots.erc import highest_error
+from eval_tools.plots.erc import highest_error, resolution_text, unresolved_from
 from eval_tools.plots.histograms import quality_densities, threshold_labels
 from eval_tools.plots.panels import has_few_bands
 from eval_tools.plots.style import LINE_STYLES, MARKERS, colour_of, line_style_of, marker_of
@@ -57,8 +57,9 @@ def chart_data(comparison: Comparison) -> dict[str, Any]:
         "deviation": deviation,
         "curves": curves,
         "band_grids": list(grids),
-        "references": [
-            _names(key) | _references(next(iter(panel.values())).curve) for key, panel in panels.items()
+        "panels": [
+            _names(key) | _panel([measured.curve for measured in panel.values()], comparison.limit)
+            for key, panel in panels.items()
         ],
         "verification": [
             {"test_set": key.test_set, "recogniser": key.recogniser, **_verification(measured)}
@@ -107,12 +108,14 @@ def _band(band: Band, grids: dict[tuple[float | None, ...], int]) -> dict[str, A
     return {"grid": grids.setdefault(discard, len(grids)), "low": low, "high": high}
 
 
-def _references(curve: ErrorRejectionCurve) -> dict[str, Any]:
-    """The random level and the theoretical best, which no quality changes."""
-    discard, error = curve.best_curve()
+def _panel(curves: list[ErrorRejectionCurve], limit: float | None) -> dict[str, Any]:
+    """What is to be said of a panel's target FMR, and the levels that no quality changes."""
+    discard, error = curves[0].best_curve()
     shown = np.unique(np.linspace(0, discard.size - 1, 100).astype(np.int64))
     return {
-        "random": _number(curve.error[0]),
+        "unresolved_from": unresolved_from(curves, limit),
+        "resolution": resolution_text(curves, limit),
+        "random": _number(curves[0].error[0]),
         "best_discard": _short(discard[shown]),
         "best_error": _short(error[shown]),
     }

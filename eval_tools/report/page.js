@@ -104,11 +104,11 @@ function referenceTraces(curve, reference) {
       line: {...line, dash: "dash"}, name: "theoretical best", hoverinfo: "name+y"}];
 }
 
-function panelTitle(curves) {
+function panelTitle(curves, {resolution}) {
   const fmrs = curves.flatMap(curve => curve.effective_fmr).filter(fmr => fmr !== null);
   const [low, high] = [Math.min(...fmrs), Math.max(...fmrs)].map(fmr => Number(fmr.toPrecision(2)));
   return `${escaped(curves[0].test_set)}<br><span style="font-size:11px;color:#5b626b">effective FMR ` +
-    `${low === high ? low : `${low} to ${high}`}, ${curves[0].n_genuine[0]} + ${curves[0].n_impostor[0]} pairs</span>`;
+    `${low === high ? low : `${low} to ${high}`}, ${curves[0].n_genuine[0]} + ${curves[0].n_impostor[0]} pairs${resolution ? `; ${resolution}` : ""}</span>`;
 }
 
 const discardable = {fixed: "genuine pairs", image: "images"};
@@ -123,16 +123,19 @@ function drawCurves() {
   const boxes = charts("erc", panels.length);
   panels.forEach((curves, index) => {
     const [first] = curves;
-    const reference = data.references.find(r => r.test_set === first.test_set && isChosen(r));
-    const traces = [...(byId("references").checked ? referenceTraces(first, reference) : []),
+    const panel = data.panels.find(r => r.test_set === first.test_set && isChosen(r));
+    const traces = [...(byId("references").checked ? referenceTraces(first, panel) : []),
       ...curves.filter(curve => !hidden.has(curve.method)).flatMap(curveTraces)];
     const highest = Math.max(...curves.map(curve => curve.top)) || 1;
     const lowest = Math.min(...curves.map(curve => curve.bottom ?? highest / 10));
     const scale = log ? {type: "log", exponentformat: "power", dtick: 1, minor: {ticks: "outside", ticklen: 3},
       range: [Math.log10(0.8 * lowest), Math.log10(highest)]} : {type: "linear", range: [0, highest]};
-    Plotly.react(boxes[index], traces, layout(panelTitle(curves),
-      axis(`discarded share of ${discardable[chosen.protocol] ?? "pairs"}`, {range: [0, data.limit ?? first.end]}),
-      axis(`FNMR at FMR ${chosen.fmr}`, scale)), config);
+    const end = data.limit ?? first.end;
+    const shapes = panel.unresolved_from === null ? [] : [{type: "rect", layer: "below", x0: panel.unresolved_from, x1: end,
+      yref: "paper", y0: 0, y1: 1, fillcolor: "#eceef0", line: {width: 0}}];
+    Plotly.react(boxes[index], traces, layout(panelTitle(curves, panel),
+      axis(`discarded share of ${discardable[chosen.protocol] ?? "pairs"}`, {range: [0, end]}),
+      axis(`FNMR at FMR ${chosen.fmr}`, scale), {shapes}), config);
   });
 }
 
@@ -196,6 +199,7 @@ if (data.curves.length) {
   fill("protocol", data.protocols, drawCurves);
   fill("fmr", data.fmrs, drawCurves);
   fill("panel", data.test_sets, drawCurves);
+  byId("fmr").value = (data.panels.find(panel => panel.unresolved_from === null) ?? data.panels[0]).fmr;
   for (const id of ["log", "bands", "references"]) byId(id).addEventListener("change", drawCurves);
   byId("bands").parentElement.hidden = !data.curves.some(c => c.band);
   byId("bands").checked = data.few_bands;

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import os
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         data=chart_data(comparison),
         areas=[_area_section(comparison, protocol) for protocol in comparison.names("protocol")],
         limit=comparison.limit,
+        points=_files_beside(path, [f"erc_{name}_curves.csv" for name in comparison.names("protocol")]),
         verification=verification_table(comparison),
         curve_rows=[_curve_row(comparison, key) for key in comparison.curves],
         significance=comparison.significance,
@@ -62,6 +64,11 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _files_beside(path: str | os.PathLike[str], names: list[str]) -> list[str]:
+    """Those of the names that are files in the page's folder."""
+    return [name for name in names if (Path(path).parent / name).is_file()]
 
 
 def _template() -> Any:
@@ -140,7 +147,8 @@ def _worse_than_random(comparison: Comparison, protocol: str) -> dict[tuple[str,
 def _legend(table: Table) -> str:
     """What the marks of the cells and their small print say."""
     meanings = [f"{_SHOWN[mark]}: {MEANINGS[mark]}" for mark in table.marks]
-    return "; ".join(meanings + ([f"small: {table.small_print}"] if table.small_print else []))
+    text = "; ".join(meanings + ([f"small print: {table.small_print}"] if table.small_print else []))
+    return text[:1].upper() + text[1:]
 
 
 def _curve_row(comparison: Comparison, key: CurveKey) -> dict[str, Any]:

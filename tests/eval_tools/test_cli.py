@@ -174,6 +174,18 @@ def test_only_settings_that_had_a_part_are_listed(here: Path) -> None:
         assert settings.keys() & (of_curves | of_models) == expected
 
 
+@pytest.mark.parametrize(("option", "bands"), [("", None), (" --bands all", True), (" --bands none", False)])
+def test_bands_of_figures_are_chosen(
+    here: Path, monkeypatch: pytest.MonkeyPatch, option: str, bands: bool | None
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "eval_tools.outputs.plot_erc_panels", lambda *_, **given: asked.append(given["bands"])
+    )
+    assert run(f"{COMPARE} --bootstrap 0 --output results{option}") == 0
+    assert set(asked) == {bands}
+
+
 def test_report_of_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
     (here / "results/report.html").unlink()

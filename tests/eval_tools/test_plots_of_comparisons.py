@@ -87,7 +87,8 @@ def test_notes_of_neighbouring_panels_do_not_touch(
     _panels(comparison, tmp_path / "a.png", protocol="crfiqa")  # a range of FMRs makes the longest notes
     notes = [axes.texts[0] for axes in figures[0].axes]
     assert all("effective FMR" in note.get_text() and "pairs" in note.get_text() for note in notes)
-    left, right = (note.get_window_extent() for note in notes)
+    renderer = figures[0].canvas.get_renderer()  # type: ignore[attr-defined]  # that of the file had more dots
+    left, right = (note.get_window_extent(renderer) for note in notes)
     assert left.x1 < right.x0
 
 
@@ -159,6 +160,33 @@ def test_curves_that_coincide_all_show_their_markers(tmp_path: Path, figures: li
             0 <= curve.discard[points].min() <= curve.discard[points].max() <= (limit or 1)
             for points in marked
         )
+
+
+def test_figures_say_where_the_target_fmr_is_not_resolved(
+    comparison: Comparison, tmp_path: Path, figures: list[Figure]
+) -> None:
+    """200 impostor pairs: enough for FMR 0.01 as long as half of them is left, and never for 0.001."""
+    for protocol, fmr, text, start in (
+        ("fixed", 1e-2, "", None),
+        ("fixed", 1e-3, "FMR not resolved", 0.0),
+        ("crfiqa", 1e-2, "FMR resolved up to discard 0.45", 0.45),
+    ):
+        of_set = {
+            key.method: measured.curve
+            for key, measured in comparison.curves.items()
+            if (key.test_set, key.recogniser, key.protocol, key.fmr)
+            == (SETS[0], RECOGNISERS[0], protocol, fmr)
+        }
+        plot_erc(of_set, tmp_path / "a.png")
+        _panels(comparison, tmp_path / "b.png", protocol=protocol, fmr=fmr)
+        for axes in (figures[-2].axes[0], figures[-1].axes[0]):
+            said = "\n".join([axes.get_title(), *(note.get_text() for note in axes.texts)])
+            assert text in said
+            assert ("resolved" in said) == bool(text)
+            assert [patch.get_x() for patch in axes.patches] == ([] if start is None else [start])
+    limited = dataclasses.replace(comparison, limit=0.4)  # there everything is resolved
+    _panels(limited, tmp_path / "b.png", protocol="crfiqa")
+    assert not figures[-1].axes[0].patches
 
 
 def test_unknown_curves_name_the_known_ones(comparison: Comparison, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ from eval_tools.results import (
     SetKey,
     SignificanceKey,
 )
-from tests.eval_tools.simulated import METHODS, simulated_comparison
+from eval_tools.significance import PairedComparison
+from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, simulated_comparison
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -81,6 +82,52 @@ def test_methods_as_good_as_the_best_are_marked(page: str, comparison: Compariso
     assert rows[METHODS[2]] == rows[METHODS[3]] == 0
     without = dataclasses.replace(comparison, significance={})
     assert not any(cell.alike for row in area_table(without, "fixed").cells for cell in row)
+
+
+def _section(page: str, protocol: str) -> str:
+    """The areas of one protocol, as HTML."""
+    (section,) = re.findall(rf"<h3>Protocol {protocol}</h3>(.*?)(?=<h3>|</section>)", page, re.DOTALL)
+    return section
+
+
+def test_columns_that_are_not_resolved_have_no_best(page: str) -> None:
+    """200 impostor pairs resolve FMR 0.01, but not 0.001, and what crfiqa leaves of them neither.
+
+    In the easy set, which has no error, all are equal.
+    """
+    fixed, crfiqa = (_section(page, protocol) for protocol in ("fixed", "crfiqa"))
+    wins = re.findall(r"<b>[^<]*</b> \((\d+) of (\d+)\)", fixed)
+    assert wins == [(f"{len(RECOGNISERS)}", f"{len(RECOGNISERS)}")]
+    assert "not resolved do not count" in fixed
+    assert "Best most often" not in crfiqa
+    assert "No method is called best" in crfiqa
+    for section in (fixed, crfiqa):
+        cells = re.findall(r'<td( class="[a-z]+")?>(.*?)</td>', section)
+        unresolved = [rank for rank, content in cells if "†" in content]
+        assert len(unresolved) == (16 if section == fixed else 32)
+        assert not any(unresolved)
+
+
+def test_a_method_that_is_worse_than_random_says_so_at_its_name(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    keys = [CurveKey("hard", "ArcFace", METHODS[2], "fixed", fmr) for fmr in FMRS]  # the second is unresolved
+    curves = dict(comparison.curves)
+    for key in keys:
+        against = PairedComparison(key.method, "random", 0.1, 0.05, 0.15, 0.01, 0.95, "pairs", 200)
+        curves[key] = dataclasses.replace(curves[key], against_random=against)
+    write_report(dataclasses.replace(comparison, curves=curves), tmp_path / "page.html")
+    text = _without_scripts((tmp_path / "page.html").read_text(encoding="utf-8"))
+    named = re.findall(r'<th>([^<]*)<small title="([^"]*)">worse than random</small></th>', text)
+    assert named == [(METHODS[2], "hard, FMR 0.01")]
+
+
+def test_points_beside_the_page_are_linked(page: str, comparison: Comparison, tmp_path: Path) -> None:
+    assert "curves.csv" not in _without_scripts(page)
+    (tmp_path / "erc_fixed_curves.csv").touch()
+    write_report(comparison, tmp_path / "page.html")
+    text = _without_scripts((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert re.findall(r'href="([^"#]+)"', text) == ["erc_fixed_curves.csv"]
 
 
 def test_only_the_scripts_of_the_page_may_run(page: str) -> None:

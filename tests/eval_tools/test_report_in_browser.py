@@ -191,6 +191,24 @@ def test_many_bands_are_off_at_first_and_can_be_switched_on(browser: webdriver.C
         assert _lines(browser) == before + 7
 
 
+def test_panels_say_where_the_target_fmr_is_not_resolved(browser: webdriver.Chrome) -> None:
+    def panel() -> tuple[str, list[float]]:
+        title = browser.find_element(By.CSS_SELECTOR, "#erc .gtitle").text
+        return title, browser.execute_script(
+            "return (document.querySelector('#erc > div').layout.shapes).map(shape => shape.x0)"
+        )
+
+    title, ground = panel()
+    assert "resolved" not in title
+    assert ground == []
+    choice = Select(browser.find_element(By.ID, "fmr"))
+    choice.select_by_value(f"{FMRS[1]:g}")
+    title, ground = panel()
+    choice.select_by_value(f"{FMRS[0]:g}")
+    assert "FMR not resolved" in title
+    assert ground == [0]
+
+
 def test_verification_alone_speaks_of_nothing_else(browser: webdriver.Chrome) -> None:
     with _open(browser, "verification.html"):
         text = f"{browser.title} {browser.find_element(By.TAG_NAME, 'body').text}".lower()

@@ -50,6 +50,14 @@ def test_numbers_that_are_printed_alike_rank_alike_and_nan_has_no_rank() -> None
     assert _ranks(table) == [["best"], [""], ["best"], ["second"]]
 
 
+def test_a_deviation_has_no_part_in_the_rank() -> None:
+    """Two equal accuracies with other deviations were second both, and none was best."""
+    column = [Cell("99.11 ± 0.83", 99.11), Cell("99.11 ± 0.97", 99.11), Cell("98.00 ± 0.50", 98.0)]
+    for count, expected in ((2, ["", ""]), (3, ["best", "best", "second"])):
+        ranked = ranked_columns([[cell] for cell in column[:count]], ["a"] * count, [True])
+        assert [cell.rank for (cell,) in ranked] == expected
+
+
 def test_nothing_is_marked_where_there_is_no_choice() -> None:
     assert _ranks(_table([[0.1], [NAN]], ["a", "a"])) == [[""], [""]]
     assert _ranks(_table([[0.1], [0.1]], ["a", "a"])) == [[""], [""]]
