@@ -17,7 +17,7 @@ from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.registry import CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS
 from trainer import schema
-from trainer.parts import build_part, check_block, room_for
+from trainer.parts import build_part, check_block, check_call, room_for
 
 _FOR_CLASSIFIERS = ("scale", "sample_rate", "interclass_filtering_threshold", "seed")
 _FOR_HEADS = ("num_epoch", "seed")
@@ -100,6 +100,7 @@ def build_classifier(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -
             settings=block_of(config, config.classifier),
             **_of_run(config, _FOR_CLASSIFIERS, ranks),
         )
+    check_call(CLASSIFIERS, config.classifier, classifier, "embeddings", "labels", step=0)
     if config.prototype_init == "class_means" and not hasattr(classifier, "start_from"):
         raise ValueError(
             f"prototype_init='class_means' needs a classifier with start_from(classes, means), which "
@@ -112,7 +113,7 @@ def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE)
     """The head named by ``quality_head`` with the settings of the block of the same name."""
     if config.quality_head is None:
         return None
-    return build_part(
+    head = build_part(
         QUALITY_HEADS,
         config.quality_head,
         config.embedding_size,
@@ -120,3 +121,5 @@ def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE)
         settings=block_of(config, config.quality_head),
         **_of_run(config, _FOR_HEADS, ranks),
     )
+    check_call(QUALITY_HEADS, config.quality_head, head, "embeddings", "labels", "classifier", epoch=0)
+    return head
