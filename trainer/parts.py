@@ -112,7 +112,8 @@ def _takes(signature: Signature, key: str) -> bool:
 
 def _check_type(name: str, value: Any, parameter: Parameter) -> None:
     accepted = _types(parameter)
-    if not accepted or type(value) in accepted or (float in accepted and type(value) is int):
+    fits = bool in accepted if isinstance(value, bool) else isinstance(value, tuple(accepted))
+    if not accepted or fits or (float in accepted and type(value) is int):
         return
     words = " or ".join(_WORDS[kind] for kind in accepted)
     raise RecipeError(f"recipe key {name!r} accepts {words}; got {value!r}")
