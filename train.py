@@ -9,7 +9,8 @@
 Every key of recipes/base.py can be set as key=value. A run writes to work_dirs/<recipe> (or output=...):
 model.pt, quality_head.pt, checkpoint_gpu_0.pt, quality.onnx, embedding.onnx, metrics.json, recipe.json,
 training.log, tensorboard/, erc.png and quality_sheet.png. On top of a recognizer, which is not trained, it
-writes both.onnx and model_card.md instead of the networks.
+writes both.onnx and model_card.md instead of the networks. A folder with a run in it is refused: go on with
+that run by resume=True, name another output=, or replace it by overwrite=True.
 
 Under torchrun, images and classes are spread over all processes, each on a GPU of its own; batch_size is that
 of each. Each writes a checkpoint_gpu_<rank>.pt to output, which all machines must share; with resume=auto any

@@ -83,7 +83,7 @@ class Registry:
         Raises:
             ValueError: names the class and what is expected of it.
         """
-        missing = [f"{key}{words}" for key, words in self.contract.items() if not hasattr(built, key)]
+        missing = [f"{key}{words}" for key, words in self.contract.items() if not _has(built, key)]
         if missing:
             raise ValueError(f"{self.described(name)} lacks what every {self.kind} has: {'; '.join(missing)}")
 
@@ -97,6 +97,12 @@ class Registry:
         return len(self._entries)
 
 
+def _has(built: object, key: str) -> bool:
+    """Whether an object has something of that name; torch's stand-in for a missing forward is nothing."""
+    found = getattr(built, key, None)
+    return found is not None and getattr(found, "__name__", "") != "_forward_unimplemented"
+
+
 BACKBONES = Registry(
     "backbone",
     forward="(images [B, 3, 112, 112]) -> embeddings [B, num_features]",
@@ -108,6 +114,7 @@ MARGINS = Registry(
 CLASSIFIERS = Registry(
     "classifier",
     forward="(embeddings [B, D], labels [B], *, step) -> loss",
+    class_center_similarities="(embeddings [B, D], labels [B]) -> (ccs [B], nnccs [B])",
     state_dict=" of a torch.nn.Module",
 )
 QUALITY_HEADS = Registry(

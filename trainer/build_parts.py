@@ -17,7 +17,7 @@ from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.registry import CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS
 from trainer import schema
-from trainer.parts import build_part, check_block, room_for
+from trainer.parts import build_part, check_block, check_call, room_for
 
 _FOR_CLASSIFIERS = ("scale", "sample_rate", "interclass_filtering_threshold", "seed")
 _FOR_HEADS = ("num_epoch", "seed")
@@ -100,6 +100,7 @@ def build_classifier(config: EasyDict, num_classes: int, ranks: Ranks = ALONE) -
             settings=block_of(config, config.classifier),
             **_of_run(config, _FOR_CLASSIFIERS, ranks),
         )
+    check_call(CLASSIFIERS, config.classifier, classifier, "embeddings", "labels", step=0)
     if config.prototype_init == "class_means" and not hasattr(classifier, "start_from"):
         raise ValueError(
             f"prototype_init='class_means' needs a classifier with start_from(classes, means), which "
@@ -121,4 +122,5 @@ def build_quality_head(config: EasyDict, num_classes: int, ranks: Ranks = ALONE)
         **_of_run(config, _FOR_HEADS, ranks),
     )
     head.has_images_of_all_classes = True  # build_train_set sees to it
+    check_call(QUALITY_HEADS, config.quality_head, head, "embeddings", "labels", "classifier", epoch=0)
     return head

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def check_output(
     resume: bool | str,
     overwrite: bool,
     has_checkpoints: bool = True,
+    needed: Iterable[str | None] = (),
     ranks: Ranks = ALONE,
 ) -> EarlierRun:
     """Make the folder of a new run, and refuse one with another run in it.
@@ -62,6 +63,7 @@ def check_output(
         folder: the recipe's ``output``.
         resume, overwrite: the recipe's keys.
         has_checkpoints: False for a run on top of a recogniser, which goes on from what is in its cache.
+        needed: what the new run starts from, which must not be removed.
         ranks: the processes that train together.
 
     Returns:
@@ -75,6 +77,7 @@ def check_output(
         try:
             make_folder(folder)
             earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
+            _check_kept(earlier, needed)
         except ValueError as error:
             problem = error
     if ranks.any(problem is not None):
@@ -99,6 +102,16 @@ def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoint
         f"output={folder} holds another run ({', '.join(names[:_SHOWN])}{more}): {first}start in another "
         "folder with output=, or replace that run with overwrite=True"
     )
+
+
+def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:
+    removed = {path.resolve() for path in (earlier.folder, *earlier.files)} if earlier.files else set()
+    for source in needed:
+        if source is not None and Path(source).resolve() in removed:
+            raise ValueError(
+                f"{source} is of the run in output={earlier.folder}, which overwrite=True removes: start in "
+                "another folder with output="
+            )
 
 
 def _files(folder: Path) -> list[Path]:

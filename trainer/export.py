@@ -143,6 +143,7 @@ def export(options: argparse.Namespace) -> int:
     seconds = time.monotonic() - start
     print(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s", flush=True)
     held = _write_copies(options, path, crops)
+    _tell_of_older_copies(path)
     print(_advice(options, path))
     return 0 if held else 1
 
@@ -236,6 +237,15 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
         else:
             print(f"wrote {_file(copy)}; {agreement}", flush=True)
     return held
+
+
+def _tell_of_older_copies(path: Path) -> None:
+    for option in ("fp16", "int8"):
+        copy = path.with_suffix(f".{option}.onnx")
+        if copy.is_file() and copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
+            print(
+                f"{copy} is older than {path.name} and not made from it: --{option} replaces it, or remove it"
+            )
 
 
 def _tell(line: str) -> None:

@@ -78,6 +78,16 @@ def check_block(
         raise RecipeError(f"{registry.described(name)} needs {' and '.join(missing)}: set it in the recipe")
 
 
+def check_call(registry: Registry, name: str, part: Any, *arguments: str, **named: Any) -> None:
+    """Refuse a module whose ``forward`` cannot be called with what the training hands to it."""
+    try:
+        inspect.signature(part.forward).bind(*arguments, **named)
+    except TypeError as error:
+        raise RecipeError(
+            f"{registry.described(name)} cannot be called with {registry.contract['forward']}: {error}"
+        ) from error
+
+
 @contextmanager
 def room_for(what: str) -> Iterator[None]:
     """Tell within the block of networks too large for the memory, in one line."""
@@ -102,7 +112,8 @@ def _takes(signature: Signature, key: str) -> bool:
 
 def _check_type(name: str, value: Any, parameter: Parameter) -> None:
     accepted = _types(parameter)
-    if not accepted or type(value) in accepted or (float in accepted and type(value) is int):
+    fits = bool in accepted if isinstance(value, bool) else isinstance(value, tuple(accepted))
+    if not accepted or fits or (float in accepted and type(value) is int):
         return
     words = " or ".join(_WORDS[kind] for kind in accepted)
     raise RecipeError(f"recipe key {name!r} accepts {words}; got {value!r}")

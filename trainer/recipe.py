@@ -122,7 +122,7 @@ def _allowed_keys(config: EasyDict) -> list[str]:
 
 def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None:
     if key not in allowed:
-        raise RecipeError(f"unknown recipe key {key!r}.{did_you_mean(key, allowed)}")
+        raise RecipeError(f"unknown recipe key {key!r}.{_hint(key, value, allowed)}")
     if key in schema.KEYS:
         config[key] = value
         return
@@ -134,6 +134,13 @@ def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None
         if known is not None and name not in known:
             raise RecipeError(f"unknown recipe key {f'{key}.{name}'!r}.{did_you_mean(name, known, key)}")
         block[name] = inner
+
+
+def _hint(key: str, value: Any, allowed: Sequence[str]) -> str:
+    """What may have been meant by an unknown key; there are as many blocks as classes with settings."""
+    if isinstance(value, dict) and not difflib.get_close_matches(key, allowed):
+        return f" A block has the name that a key such as margin or quality_head gives, as in margin={key}."
+    return did_you_mean(key, allowed)
 
 
 def _is_of_block(override: str) -> bool:

@@ -69,7 +69,13 @@ def run(config: EasyDict) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True  # all batches are of one size
     output = Path(config.output)
     with training_processes(device, config.rank_timeout) as ranks:
-        earlier = check_output(output, resume=config.resume, overwrite=config.overwrite, ranks=ranks)
+        earlier = check_output(
+            output,
+            resume=config.resume,
+            overwrite=config.overwrite,
+            needed=[config.backbone_weights],
+            ranks=ranks,
+        )
         if ranks.rank > 0:
             with only_errors_shown():
                 return _train(config, device, ranks, list)

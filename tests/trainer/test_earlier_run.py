@@ -170,9 +170,17 @@ def test_a_file_that_was_written_since_is_not_removed(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"recogniser.onnx": b"new"}
 
 
+@pytest.mark.parametrize("name", ["", "model.pt"])
+def test_a_run_is_not_removed_by_what_starts_from_it(a_run: Path, name: str) -> None:
+    needed = [None, str(a_run / name)]
+    with pytest.raises(ValueError, match=r"is of the run in output=.*, which overwrite=True removes"):
+        check_output(a_run, resume=False, overwrite=True, needed=needed)
+    assert check_output(a_run, resume=True, overwrite=False, needed=needed).files == {}
+
+
 def test_an_output_that_cannot_be_written_to_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"output=.*file cannot be written to: File exists"):
+    with pytest.raises(ValueError, match=r"folder .*file cannot be made: File exists"):
         check_output(tmp_path / "file", resume=False, overwrite=False)
 
 

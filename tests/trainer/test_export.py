@@ -70,6 +70,15 @@ def test_a_run_exports_the_same_by_itself(a_run: Path) -> None:
     np.testing.assert_allclose(first.run(crops)["quality"], again.run(crops)["quality"], rtol=1e-5)
 
 
+def test_copies_of_an_earlier_export_are_told_of(a_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = a_run / "quality.fp16.onnx"
+    copy.write_bytes(b"of other weights")
+    assert main([str(a_run), *PLUGIN]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "fp16" in line]
+    assert line.startswith(f"{copy} is older than quality.onnx and not made from it: --fp16 replaces it")
+    assert copy.read_bytes() == b"of other weights"
+
+
 def test_metadata_from_the_command_line(a_run: Path, tmp_path: Path) -> None:
     CALIBRATION.save(tmp_path / "calibration.json")
     output = tmp_path / "models" / "mine.onnx"

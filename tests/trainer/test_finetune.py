@@ -187,7 +187,15 @@ class TestErrors:
     def test_a_classifier_without_a_place_to_start_from(
         self, finetune: Recipe, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(CLASSIFIERS._entries, "plain", lambda *_, **__: nn.Linear(16, 15))
+        class Plain(nn.Module):
+            def __init__(self, *_: object, **__: object) -> None:
+                super().__init__()
+
+            def forward(self, embeddings: object, labels: object, *, step: int) -> None: ...
+
+            def class_center_similarities(self, embeddings: object, labels: object) -> None: ...
+
+        monkeypatch.setitem(CLASSIFIERS._entries, "plain", Plain)
         with pytest.raises(ValueError, match=r"needs a classifier with start_from.*'plain' has not"):
             make(finetune("classifier=plain"))
 

@@ -57,6 +57,10 @@ class Head(QualityHead):
         self.depth = depth
 
 
+class WholeHead(Head):
+    def forward(self, embeddings: Any, labels: Any, classifier: Any, *, epoch: float) -> Any: ...
+
+
 class Classifier(PartialFC):
     def __init__(self, *arguments: Any, warmth: float = 1.0, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -70,7 +74,7 @@ class Faces(SyntheticFaces):
 
 def test_a_block_reaches_the_class_it_is_named_after(tiny_recipe: Recipe, register: Register) -> None:
     for registry, name, entry in (
-        (MARGINS, "m", Margin), (QUALITY_HEADS, "h", Head),
+        (MARGINS, "m", Margin), (QUALITY_HEADS, "h", WholeHead),
         (CLASSIFIERS, "c", Classifier), (DATASETS, "d", Faces),
     ):  # fmt: skip
         register(registry, name, entry)
@@ -187,6 +191,20 @@ def test_heads_classifiers_and_data_sets_of_another_shape(tiny_recipe: Recipe, r
         ValueError, match=r"NoHead .* lacks what every quality head has: forward\(.*; split\("
     ):
         build.build_quality_head(tiny_recipe("quality_head=mine"), 6)
+    register(QUALITY_HEADS, "mine", Head)  # without a forward of its own
+    with pytest.raises(
+        ValueError, match=r"\(Head in .* lacks what every quality head has: forward\(embeddings"
+    ):
+        build.build_quality_head(tiny_recipe("quality_head=mine"), 6)
+
+    class NoEpoch(Head):
+        def forward(self, embeddings: Any, labels: Any) -> Any: ...
+
+    register(QUALITY_HEADS, "mine", NoEpoch)
+    with pytest.raises(
+        ValueError, match=r"NoEpoch in .*\) cannot be called with \(embeddings .*, \*, epoch\)"
+    ):
+        build.build_quality_head(tiny_recipe("quality_head=mine"), 6)
     register(QUALITY_HEADS, "mine", NoArguments)
     with pytest.raises(
         ValueError, match=r"quality head 'mine' \(.*NoArguments in .*\) must take 2 arguments"
@@ -217,7 +235,7 @@ def test_a_class_is_given_what_its_signature_names_of_the_run(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    class Curious(Head):
+    class Curious(WholeHead):
         def __init__(self, embedding_size: int, num_classes: int, *, num_epoch: int, ranks: Any) -> None:
             asked.update(num_epoch=num_epoch, ranks=ranks)
             super().__init__(embedding_size, num_classes)

@@ -144,6 +144,10 @@ def test_override(write, override: str, key: str, value: object) -> None:  # typ
         ("batchsize=3", "Did you mean 'batch_size'"),
         ("ig_fiqa.lossweight=3", "Did you mean 'ig_fiqa.loss_weight'"),
         ("igfiqa.beta=3", "Did you mean 'ig_fiqa'"),
+        (
+            "cosface.margin=0.3",
+            "unknown recipe key 'cosface'. A block has the name that a key such as margin",
+        ),
         ("lr=fast", "'lr' accepts a number > 0; got 'fast'"),
         ("lr=nan", "'lr' accepts"),
         ("batch_size=0", "an integer >= 1; got 0"),
