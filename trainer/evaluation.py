@@ -72,7 +72,8 @@ class Judgement:
             if result.accuracy is None
             else {"accuracy": result.accuracy, "accuracy_std": result.accuracy_std}
         )
-        return accuracy | {"eer": result.eer, "num_pairs": result.n_genuine + result.n_impostor}
+        eer = {"eer": result.eer, "eer_resolved": result.eer_resolved}
+        return accuracy | eer | {"num_pairs": result.n_genuine + result.n_impostor}
 
     def erc_metrics(self) -> dict[str, Any]:
         """The part ``erc.<target>`` of metrics.json.

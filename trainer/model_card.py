@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval_tools.tables import MARKS
 from eval_tools.test_sets.degraded import KINDS
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer.evaluation import DISCARD_LIMIT
@@ -52,9 +53,11 @@ _RESULT = """\
 
 Area under the error-versus-reject curve (protocol `fixed`, FMR {fmr:g}, discarded share 0 to {limit}) over
 the FNMR where nothing is discarded: lower is better, {limit} is what a score without any use gives. The
-embeddings are the recogniser's own. {held_out}{damage}
+embeddings are the recogniser's own. {held_out}{damage}{unresolved}
 
 On other cameras, poses or people the figures differ: measure them there with `igfiqa-eval erc`."""
+
+_UNRESOLVED = f"\n\n{MARKS['unresolved']} The impostor pairs are too few for this FMR: the row says little."
 
 
 def model_card(
@@ -100,6 +103,7 @@ def _result(recipe: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         limit=DISCARD_LIMIT,
         held_out=f"{people} identities of the data. " if data["held_out_images"] else "",
         damage=damage if share else "",
+        unresolved="" if all(of["resolved"] for of in metrics["erc"].values()) else _UNRESOLVED,
     )
 
 
@@ -110,7 +114,8 @@ def _table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name, result in results.items():
         pairs = f"{result['n_genuine']:,} + {result['n_impostor']:,}"
         areas = [_area(result["area"].get(method)) for method in methods]
-        lines.append(_row([name, pairs, f"{result['fnmr_at_0']:.4f}", *areas]))
+        mark = "" if result["resolved"] else MARKS["unresolved"]
+        lines.append(_row([name, pairs, f"{result['fnmr_at_0']:.4f}{mark}", *areas]))
     return "\n".join(lines)
 
 
