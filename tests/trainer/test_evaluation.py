@@ -78,7 +78,7 @@ def test_without_a_regressor_there_is_verification_alone(faces: np.ndarray) -> N
     test_set = VerificationSet(faces, np.array([[0, 1], [2, 3]]), np.array([True, False]))
     result = judge_networks(Pixels(), None, test_set, CPU, method="", fmr=0.1)
     assert (result.method, result.curves) == (None, {})
-    assert set(result.verification_metrics()) == {"eer", "num_pairs"}
+    assert set(result.verification_metrics()) == {"eer", "eer_resolved", "num_pairs"}
 
 
 def test_severity_correlation_is_one_for_a_perfect_order() -> None:
