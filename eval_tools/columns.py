@@ -224,8 +224,9 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damage makes zipfile and NumPy raise a dozen kinds that share no other base
+        reason = "" if "pickle" in str(error) else f": {error}"  # NumPy's own words advise to load objects
         raise ValueError(
-            f"{path} is not a .npz file of plain arrays (no objects; text as array.astype(str)): {error}"
+            f"{path} is not a .npz file of plain arrays (no objects; text as array.astype(str)){reason}"
         ) from error
     return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
 
