@@ -22,7 +22,7 @@ from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data, build_on_top
 from trainer.judging import DISCARD_LIMIT, Judgement, judge
 from trainer.loader import to_network_input
-from trainer.log import LOGGER, RunLog, logging_to
+from trainer.log import LOGGER, RunLog, logging_to, warnings_as_log_lines
 from trainer.model_card import model_card
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recognisers import recogniser_file
@@ -109,7 +109,9 @@ def _open(config: EasyDict, output: Path) -> _Given:
         network=config.network,
         plugins=config.plugins,
     )
-    return _Given(dataset, learned, held_out, faces, RecogniserGraph(path), test_sets)
+    with warnings_as_log_lines():
+        recogniser = RecogniserGraph(path)
+    return _Given(dataset, learned, held_out, faces, recogniser, test_sets)
 
 
 def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:
