@@ -25,7 +25,7 @@ from trainer.evaluation import DISCARD_LIMIT, Judgement
 from trainer.held_out import Split
 from trainer.judging import judge_on_top
 from trainer.loader import to_network_input
-from trainer.log import LOGGER, RunLog, logging_to
+from trainer.log import LOGGER, RunLog, logging_to, warnings_as_log_lines
 from trainer.model_card import model_card
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recognisers import recogniser_file
@@ -110,7 +110,9 @@ def _open(config: EasyDict, output: Path) -> _Given:
         network=config.network,
         plugins=config.plugins,
     )
-    return _Given(split, faces, RecogniserGraph(path), test_sets)
+    with warnings_as_log_lines():
+        recogniser = RecogniserGraph(path)
+    return _Given(split, faces, recogniser, test_sets)
 
 
 def _describe(config: EasyDict, given: _Given, features_of: Features) -> None:

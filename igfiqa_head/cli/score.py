@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from os.path import expanduser
 from pathlib import Path
@@ -141,6 +142,7 @@ def run(options: argparse.Namespace) -> int:
         rows = best_of_tracks(rows, options.top)
         if least is not None:
             mark_accepted(rows, *least)
+            _warn_if_none_is_accepted(rows, options.min_quality, model)
         written = _write(options, rows, model, crops)
     print(summary(rows))
     if passed_over:
@@ -186,6 +188,23 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
             "quality, or --calibration FILE from igfiqa-eval calibrate"
         )
     return value, is_percent
+
+
+def _warn_if_none_is_accepted(rows: Sequence[ScoredFace], asked: str, model: QualityModel) -> None:
+    """Tell where the qualities lie: 30 may have been meant as a percentage."""
+    values = [row.quality for row in rows if row.quality is not None]
+    if not values or any(row.accepted for row in rows):
+        return
+    if asked.endswith("%"):
+        percents = [row.percent for row in rows if row.percent is not None]
+        found = f"the best is at {max(percents):.3g} %"
+    else:
+        found = f"the qualities of this model lie from {min(values):.4g} to {max(values):.4g}"
+        if model.calibration is None:
+            found += "; a percentage such as 30% needs a calibrated model, see igfiqa-eval calibrate"
+        else:
+            found += ". For a percentage of the reference set write it with %, as in --min-quality 30%"
+    warnings.warn(f"no face reaches --min-quality {asked}: {found}", stacklevel=2)
 
 
 def _finder(options: argparse.Namespace, model: QualityModel) -> FaceFinder:

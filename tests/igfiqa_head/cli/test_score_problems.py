@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -241,3 +242,36 @@ def test_wrong_arguments_give_one_error_and_write_nothing(
     assert printed.count("error:") == 1
     assert message in printed
     assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "least", "told"),
+    [
+        ("quality.onnx", "30", "lie from .* to .*; a percentage such as 30% needs a calibrated model"),
+        ("calibrated.onnx", "30", r"lie from .* to .*\. For a percentage .* write .*--min-quality 30%"),
+        ("calibrated.onnx", "100%", "the best is at .* %"),
+    ],
+)
+def test_a_threshold_that_turns_all_away_is_told_with_the_range(
+    here: Path, capsys: pytest.CaptureFixture[str], model: str, least: str, told: str
+) -> None:
+    """30 may have been meant as a percentage, while the model's own scores are about 1."""
+    write_aligned(here / "people", 3)
+    assert score("people", "--min-quality", least, model=model) == 0
+    assert re.search(f"warning: no face reaches --min-quality {least}: .*{told}", capsys.readouterr().err)
+
+
+def test_a_threshold_that_some_faces_reach_needs_no_word(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "people", 3)
+    assert score("people", "--min-quality=-100") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_one_quality_for_all_faces_is_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "people").mkdir()
+    for index in range(8):
+        (here / "people" / f"{index}.png").write_bytes(encode_image(aligned(0), ".png"))
+    assert score("people") == 0
+    assert "all faces have the same quality" in capsys.readouterr().out
