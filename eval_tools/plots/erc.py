@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from eval_tools.curve import ErrorRejectionCurve
 from eval_tools.plots.style import HANDLE_LENGTH, MARKERS, look, plain, tidy
-from eval_tools.scores import FloatArray, IntArray
+from eval_tools.scores import FloatArray
 from igfiqa_head.figure_files import save
 
 # Beyond it so few pairs are left that the rate jumps with each error: CR-FIQA's curves end here, too.
@@ -136,11 +136,11 @@ def draw_curve(axes: Axes, curve: ErrorRejectionCurve, index: int, linewidth: fl
     return line
 
 
-def _marked_points(curve: ErrorRejectionCurve, index: int, end: float) -> IntArray:
+def _marked_points(curve: ErrorRejectionCurve, index: int, end: float) -> list[int]:
     """Points that carry a marker, those of the next curve beside them: curves that coincide are all seen."""
     shift = (index % len(MARKERS) + 0.5) / len(MARKERS)
     discard = (np.arange(_MARKERS_OF_A_CURVE) + shift) / _MARKERS_OF_A_CURVE * end
-    return np.unique(np.searchsorted(curve.discard, discard, side="right") - 1)
+    return np.unique(np.searchsorted(curve.discard, discard, side="right") - 1).tolist()
 
 
 def _line(
