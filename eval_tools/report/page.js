@@ -80,7 +80,7 @@ function bandTrace(band, color) {
 
 // The symbols of the next method stand beside, so that curves that coincide are all seen.
 function symbolTrace(curve, {x, y}, {color, symbol}) {
-  const shift = (data.methods.indexOf(curve.method) % 7 + 0.5) / 7, end = data.limit ?? curve.end;
+  const count = Object.keys(outlines).length, shift = (data.methods.indexOf(curve.method) % count + 0.5) / count, end = data.limit ?? curve.end;
   const marked = [...Array(6).keys()].map(i => x.findLastIndex(share => share <= (i + shift) / 6 * end));
   return {x: marked.map(i => x[i]), y: marked.map(i => y[i]), mode: "markers", hoverinfo: "skip", marker: {color, symbol, size: 8}};
 }
