@@ -108,7 +108,7 @@ function panelTitle(curves, {resolution}) {
   const fmrs = curves.flatMap(curve => curve.effective_fmr).filter(fmr => fmr !== null);
   const [low, high] = [Math.min(...fmrs), Math.max(...fmrs)].map(fmr => Number(fmr.toPrecision(2)));
   return `${escaped(curves[0].test_set)}<br><span style="font-size:11px;color:#5b626b">effective FMR ` +
-    `${low === high ? low : `${low} to ${high}`}, ${curves[0].n_genuine[0]} + ${curves[0].n_impostor[0]} pairs${resolution ? `; ${resolution}` : ""}</span>`;
+    `${low === high ? low : `${low} to ${high}`}, ${[curves[0].n_genuine[0], curves[0].n_impostor[0]].map(count => count.toLocaleString("en")).join(" + ")} pairs${resolution ? `; ${resolution}` : ""}</span>`;
 }
 
 const discardable = {fixed: "genuine pairs", image: "images"};
