@@ -70,6 +70,12 @@ def significance_table(comparison: Comparison, protocol: str) -> Table:
     )
 
 
+def resolves_difference(comparison: Comparison, key: SignificanceKey, names: tuple[str, str]) -> bool:
+    """Whether the target FMR is resolved all along the curves of two methods; the random level has none."""
+    curves = (CurveKey(key.test_set, key.recogniser, name, key.protocol, key.fmr) for name in names)
+    return all(comparison.resolves(curve) for curve in curves if curve in comparison.curves)
+
+
 def verification_table(comparison: Comparison) -> Table:
     """How well the recognisers do without discarding anything, in per cent."""
     sets = list(dict.fromkeys(key.test_set for key in comparison.verification))
@@ -177,8 +183,7 @@ def _difference_cell(
     pair = found.get(key, {}).get(names)
     if pair is None or np.isnan(pair.difference):
         return _NOT_MEASURED
-    curves = (CurveKey(key.test_set, key.recogniser, name, key.protocol, key.fmr) for name in names)
-    resolved = all(comparison.resolves(curve) for curve in curves if curve in comparison.curves)
+    resolved = resolves_difference(comparison, key, names)
     return Cell(
         f"{pair.difference:+.4f}",
         pair.difference,

@@ -80,7 +80,7 @@ function bandTrace(band, color) {
 
 // The symbols of the next method stand beside, so that curves that coincide are all seen.
 function symbolTrace(curve, {x, y}, {color, symbol}) {
-  const shift = (data.methods.indexOf(curve.method) % 7 + 0.5) / 7, end = data.limit ?? curve.end;
+  const count = Object.keys(outlines).length, shift = (data.methods.indexOf(curve.method) % count + 0.5) / count, end = data.limit ?? curve.end;
   const marked = [...Array(6).keys()].map(i => x.findLastIndex(share => share <= (i + shift) / 6 * end));
   return {x: marked.map(i => x[i]), y: marked.map(i => y[i]), mode: "markers", hoverinfo: "skip", marker: {color, symbol, size: 8}};
 }
@@ -108,7 +108,7 @@ function panelTitle(curves, {resolution}) {
   const fmrs = curves.flatMap(curve => curve.effective_fmr).filter(fmr => fmr !== null);
   const [low, high] = [Math.min(...fmrs), Math.max(...fmrs)].map(fmr => Number(fmr.toPrecision(2)));
   return `${escaped(curves[0].test_set)}<br><span style="font-size:11px;color:#5b626b">effective FMR ` +
-    `${low === high ? low : `${low} to ${high}`}, ${curves[0].n_genuine[0]} + ${curves[0].n_impostor[0]} pairs${resolution ? `; ${resolution}` : ""}</span>`;
+    `${low === high ? low : `${low} to ${high}`}, ${[curves[0].n_genuine[0], curves[0].n_impostor[0]].map(count => count.toLocaleString("en")).join(" + ")} pairs${resolution ? `; ${resolution}` : ""}</span>`;
 }
 
 const discardable = {fixed: "genuine pairs", image: "images"};

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.report.charts import chart_data
-from eval_tools.result_tables import area_table, verification_table
-from eval_tools.results import Comparison, CurveKey, Gallery
+from eval_tools.result_tables import area_table, resolves_difference, verification_table
+from eval_tools.results import Comparison, CurveKey, Gallery, SignificanceKey
+from eval_tools.significance import PairedComparison
 from eval_tools.tables import MEANINGS, Mark, Table
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.images import encode_image
@@ -56,7 +57,7 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         points=_files_beside(path, [f"erc_{name}_curves.csv" for name in comparison.names("protocol")]),
         verification=verification_table(comparison),
         curve_rows=[_curve_row(comparison, key) for key in comparison.curves],
-        significance=comparison.significance,
+        significance=_significance(comparison),
         galleries=[_gallery(gallery) for gallery in comparison.galleries],
         settings=comparison.settings,
         legend=_legend,
@@ -142,6 +143,14 @@ def _worse_than_random(comparison: Comparison, protocol: str) -> dict[tuple[str,
             row = printable(key.recogniser), printable(key.method)
             found.setdefault(row, []).append(f"{key.test_set}, FMR {key.fmr:g}")
     return {row: "; ".join(places) for row, places in found.items()}
+
+
+def _significance(comparison: Comparison) -> dict[SignificanceKey, list[tuple[PairedComparison, bool]]]:
+    """The comparisons of two methods, and whether the FMR is resolved all along the curves of both."""
+    return {
+        key: [(pair, resolves_difference(comparison, key, (pair.first, pair.second))) for pair in pairs]
+        for key, pairs in comparison.significance.items()
+    }
 
 
 def _legend(table: Table) -> str:

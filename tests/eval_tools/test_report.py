@@ -32,7 +32,7 @@ from eval_tools.results import (
     SignificanceKey,
 )
 from eval_tools.significance import PairedComparison
-from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, simulated_comparison
+from tests.eval_tools.simulated import FMRS, METHODS, RECOGNISERS, SETS, simulated_comparison
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -100,12 +100,22 @@ def test_columns_that_are_not_resolved_have_no_best(page: str) -> None:
     assert wins == [(f"{len(RECOGNISERS)}", f"{len(RECOGNISERS)}")]
     assert "not resolved do not count" in fixed
     assert "Best most often" not in crfiqa
-    assert "No method is called best" in crfiqa
+    assert "No method is best in a column that is resolved" in crfiqa
     for section in (fixed, crfiqa):
         cells = re.findall(r'<td( class="[a-z]+")?>(.*?)</td>', section)
         unresolved = [rank for rank, content in cells if "†" in content]
         assert len(unresolved) == (16 if section == fixed else 32)
         assert not any(unresolved)
+
+
+def test_differences_at_rates_that_are_not_resolved_are_not_bold(page: str) -> None:
+    (section,) = re.findall(r'<section id="significance">(.*?)</section>', page, re.DOTALL)
+    rows = re.findall(r"<th>(fixed|crfiqa)</th><td>([^<]*)</td>.*?(<td[^>]*>)<span>([0-9.]+)</span>", section)
+    assert len(rows) == len(SETS) * len(RECOGNISERS) * 2 * len(FMRS) * (len(METHODS) - 1)
+    for protocol, fmr, cell, p_value in rows:
+        resolved = protocol == "fixed" and fmr.startswith(f"{FMRS[0]:g}")
+        assert ("†" in fmr) == (not resolved)
+        assert ("best" in cell) == (resolved and float(p_value) < 0.05)
 
 
 def test_a_method_that_is_worse_than_random_says_so_at_its_name(
