@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -84,7 +86,7 @@ class IntraClassVariance(nn.Module):
         self.register_buffer("variance", torch.ones(num_local))
         self.register_buffer("seen", torch.zeros(num_local, dtype=torch.bool))
         self._left: Tensor | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module._remember())
+        self.register_load_state_dict_post_hook(_remember_loaded)
 
     @torch.no_grad()
     def update(self, labels: Tensor, ccs: Tensor, momentum: float) -> None:
@@ -177,3 +179,8 @@ class IntraClassVariance(nn.Module):
         if self.group is not None:
             dist.all_reduce(x, group=self.group)
         return x
+
+
+def _remember_loaded(module: Any, _: object) -> None:
+    """A hook that has a name, unlike a lambda, can be pickled with the module."""
+    module._remember()

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,14 @@ def test_v_is_saved_and_never_a_parameter() -> None:
     resumed.load_state_dict(module.state_dict())
     assert resumed.variance.tolist() == [1, 0.5, 1]
     assert resumed.seen.tolist() == [False, True, False]
+
+
+def test_v_can_be_pickled_as_spawned_processes_do() -> None:
+    variance = IntraClassVariance(3)
+    variance.update(torch.tensor([1]), torch.tensor([0.4]), momentum=0.5)
+    copy = pickle.loads(pickle.dumps(variance))
+    assert torch.equal(copy.variance, variance.variance)
+    copy.load_state_dict(variance.state_dict())
 
 
 def test_no_gradient_flows_through_v() -> None:
