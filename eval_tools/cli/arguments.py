@@ -38,7 +38,10 @@ def add_test_sets(parser: argparse.ArgumentParser) -> None:
 
 def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--images", type=Path, metavar="ROOT", help="folder of the images of a list of pairs, if not its own"
+        "--images",
+        type=user_path,
+        metavar="ROOT",
+        help="folder of the images of a list of pairs, if not its own",
     )
     parser.add_argument(
         "--absolute-paths",

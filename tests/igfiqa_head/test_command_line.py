@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import io
 import sys
 import warnings
@@ -74,3 +76,16 @@ def test_the_home_folder_of_a_path_is_found(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("HOME", str(tmp_path))
     assert user_path("~/results") == tmp_path / "results"
     assert user_path("results/~") == Path("results/~")
+
+
+def test_every_path_option_of_every_command_finds_the_home_folder() -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    for module in (*igfiqa_head.cli.COMMANDS, *eval_tools.cli.COMMANDS):
+        importlib.import_module(module).add_parser(commands)
+    plain = [
+        f"{name} {action.dest}"
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+        if action.type is Path
+    ]
+    assert not plain, f"type=user_path expands ~, type=Path does not: {plain}"
