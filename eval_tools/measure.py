@@ -12,6 +12,7 @@ import numpy as np
 
 from eval_tools.curve import ErrorRejectionCurve, Protocol
 from eval_tools.erc import check_protocol, error_rejection_curves
+from eval_tools.on_bad import OnBad
 from eval_tools.pair_erc import share_cut_through
 from eval_tools.results import MeasuredCurve, VerificationSummary
 from eval_tools.scores import (
@@ -63,7 +64,7 @@ class Settings:
     n_resamples: int = 200
     level: float = 0.95
     seed: int = 0
-    on_bad: Literal["error", "exclude"] = "error"
+    on_bad: OnBad = "error"
     tar_fmrs: tuple[float, ...] = ()
     default_tar_fmrs: tuple[float, ...] = ()
 

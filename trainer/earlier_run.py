@@ -11,6 +11,7 @@ from pathlib import Path
 from igfiqa_head.io.atomic import make_folder
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.ranks import ALONE, Ranks
+from igfiqa_head.text import first_of
 from trainer.checkpoint import checkpoint_files, has_checkpoint
 
 _STARTED = ("recogniser.onnx", "recipe.json", "training.log")
@@ -96,10 +97,9 @@ def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoint
     if not found or restarts or (resume and goes_on):
         return EarlierRun(folder)
     names = [str(path.relative_to(folder)) for path in found]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     first = "go on with it by resume=True, " if goes_on else "nothing of it can be gone on from: "
     raise ValueError(
-        f"output={folder} holds another run ({', '.join(names[:_SHOWN])}{more}): {first}start in another "
+        f"output={folder} holds another run ({first_of(names, _SHOWN)}): {first}start in another "
         "folder with output=, or replace that run with overwrite=True"
     )
 

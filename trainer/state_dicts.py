@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from igfiqa_head.text import first_of
+
 State = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
@@ -71,6 +73,4 @@ def shapes(state: State) -> Shapes:
 
 def listed(names: Sequence[str]) -> str:
     """The first names; a hostile file may have many and long ones."""
-    shown = ", ".join(name[:_MAX_NAME] for name in names[:_MAX_NAMED])
-    more = len(names) - _MAX_NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
+    return first_of([name[:_MAX_NAME] for name in names], _MAX_NAMED)

@@ -7,11 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from eval_tools.erc import PAIR_PROTOCOLS
 from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
+from eval_tools.on_bad import OnBad
 from eval_tools.test_sets import TestSet, degraded, open_test_set
 from igfiqa_head.command_line import add_onnxruntime, user_path
 
@@ -53,7 +54,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 def add_on_bad(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on-bad",
-        choices=("error", "exclude"),
+        choices=get_args(OnBad),
         default="error",
         help="unreadable images, missing or NaN scores, repeated pairs: stop, or leave them out, counted",
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.columns import CsvFile, read_npz, text_of
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 from eval_tools.precomputed.score_lines import read_name_scores
 
@@ -46,7 +47,7 @@ class _Precomputed:
             names, values, self._conflicts = _distinct([_normal(name) for name in names], values)
         self._names, self._values = names, values
 
-    def lookup(self, names: Sequence[str], on_bad: Literal["error", "exclude"] = "error") -> Lookup:
+    def lookup(self, names: Sequence[str], on_bad: OnBad = "error") -> Lookup:
         """Values for a test set's images.
 
         Args:
@@ -60,8 +61,7 @@ class _Precomputed:
             ValueError: such an image and ``on_bad`` is "error", no usable image, another number of values, or
                 names that cannot be those of the set.
         """
-        if on_bad not in ("error", "exclude"):
-            raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
+        check_on_bad(on_bad)
         positions, notes = self._find(names)
         values = np.full((len(names), *self._values.shape[1:]), np.nan, self._values.dtype)
         values[positions >= 0] = self._values[positions[positions >= 0]]

@@ -13,6 +13,7 @@ from eval_tools.cells import CellError
 from eval_tools.columns import ArrayFile, CsvFile, Table
 from eval_tools.erc import pair_quality as join_qualities
 from eval_tools.names import composed
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.precomputed.quality_columns import (
     GENUINE,
     IDENTITIES,
@@ -51,7 +52,7 @@ def read_scored_pairs(
     *,
     quality: Sequence[str] | None = None,
     pair_quality: PairQuality = "min",
-    on_bad: Literal["error", "exclude"] = "error",
+    on_bad: OnBad = "error",
 ) -> ScoredPairs:
     """Read pairs that were scored elsewhere.
 
@@ -77,8 +78,7 @@ def read_scored_pairs(
     Raises:
         ValueError: not such a file, a bad pair and ``on_bad`` is "error", or no genuine or no impostor pair.
     """
-    if on_bad not in ("error", "exclude"):
-        raise ValueError(f"on_bad must be 'error' or 'exclude', got {on_bad!r}")
+    check_on_bad(on_bad)
     path = Path(path)
     file = _open(path)
     layout = find_layout(file, quality)
@@ -138,7 +138,7 @@ def _identity_numbers(layout: Layout, table: Table) -> IntArray | None:
 
 
 def _usable(
-    layout: Layout, table: Table, identities: IntArray | None, on_bad: Literal["error", "exclude"]
+    layout: Layout, table: Table, identities: IntArray | None, on_bad: OnBad
 ) -> tuple[BoolArray, list[str]]:
     """Which pairs [P] to keep, and one sentence for each reason not to."""
     keep, notes = np.ones(len(table.columns[layout.columns[GENUINE]]), np.bool_), []

@@ -12,7 +12,8 @@ from pathlib import Path, PureWindowsPath
 from eval_tools.cells import flag
 from eval_tools.columns import CsvFile, header_of
 from eval_tools.names import Folders, composed
-from eval_tools.test_sets.exclusions import Exclusions, OnBad
+from eval_tools.on_bad import OnBad
+from eval_tools.test_sets.exclusions import Exclusions
 from eval_tools.test_sets.pair_list import ListedPair, PathLike, first_lines, image_root, listed_set
 from eval_tools.test_sets.verification_set import VerificationSet
 from igfiqa_head.io.image_files import is_inside

@@ -6,8 +6,6 @@ import os
 
 from eval_tools.on_bad import OnBad, check_on_bad
 
-__all__ = ["Exclusions", "OnBad", "check_on_bad"]
-
 _MAX_DETAIL = 400  # a damaged line can be as long as its file
 
 

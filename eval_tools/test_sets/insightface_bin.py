@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.scores import BoolArray
-from eval_tools.test_sets.exclusions import OnBad, check_on_bad
 from eval_tools.test_sets.images import LazyImages
 from eval_tools.test_sets.pair_list import PathLike
 from eval_tools.test_sets.verification_set import VerificationSet, folds_of, select

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from eval_tools.on_bad import OnBad
 from eval_tools.scores import IntArray
-from eval_tools.test_sets.exclusions import Exclusions, OnBad
+from eval_tools.test_sets.exclusions import Exclusions
 from eval_tools.test_sets.images import RGBImage
 from eval_tools.test_sets.pair_list import PathLike
 from eval_tools.test_sets.pairing import MAX_PAIRS, all_pairs

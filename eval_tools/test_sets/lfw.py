@@ -16,7 +16,8 @@ from functools import cache, partial
 from pathlib import Path
 
 from eval_tools.names import Folders, Names, composed
-from eval_tools.test_sets.exclusions import Exclusions, OnBad
+from eval_tools.on_bad import OnBad
+from eval_tools.test_sets.exclusions import Exclusions
 from eval_tools.test_sets.pair_list import (
     ListedPair,
     PathLike,

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.test_sets.csv_pairs import is_pair_csv, read_csv_set
-from eval_tools.test_sets.exclusions import OnBad, check_on_bad
 from eval_tools.test_sets.insightface_bin import read_bin_set
 from eval_tools.test_sets.interface import TestSet
 from eval_tools.test_sets.labelled import read_folder_set, read_record_set
@@ -20,6 +20,7 @@ from eval_tools.test_sets.pairing import MAX_PAIRS
 from igfiqa_head.io.data_pickle import is_pickle
 from igfiqa_head.io.image_files import folder_files
 from igfiqa_head.io.record_format import MAGIC_BYTES
+from igfiqa_head.text import first_of
 
 LAYOUTS = """
 - insightface's verification set, a .bin file
@@ -149,5 +150,4 @@ def _not_one(folder: Path, files: list[Path]) -> str:
         names = ", ".join(path.name for path in files)
         return f"{folder} holds several test sets ({names}): name one of the files"
     found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
-    return f"{folder} holds no test set; found {shown or 'nothing'}, expected one of{LAYOUTS}"
+    return f"{folder} holds no test set; found {first_of(found, 20) or 'nothing'}, expected one of{LAYOUTS}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from igfiqa_head.io.image_headers import format_of
+from igfiqa_head.text import first_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")
 """What is read, whatever of the four formats the content has."""
@@ -148,8 +149,7 @@ OTHERS = "files passed over, hidden or no pictures"
 
 def counted(what: str, names: Sequence[str]) -> str:
     """How many there are of what, and the first few names."""
-    rest = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{what}: {len(names):,}: {', '.join(names[:_SHOWN])}{rest}"
+    return f"{what}: {len(names):,}: {first_of(names, _SHOWN)}"
 
 
 def identity_folders(root: str) -> IdentityFolders:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval_tools.on_bad import OnBad
 from eval_tools.test_sets import read_lfw_set
-from eval_tools.test_sets.exclusions import OnBad
 from tests.eval_tools.test_sets.making import face, write_face, write_lfw
 
 LINES = ["Ann\t1\t2", "Ann\t1\tBob\t2", "Bob\t1\t2", "Bob\t1\tCat\t1"]
