@@ -215,8 +215,8 @@ class Trainer:
             for name, value in losses.statistics.items():
                 statistics[name] = statistics.get(name, 0) + value / len(batches)
         if self.ranks.size > 1:
-            # DistributedDataParallel has those of the backbone. Our R has averaged its own already, which does
-            # them no harm; a head from outside may have others.
+            # DistributedDataParallel has those of the backbone. Our R has averaged its own already, to which
+            # a second time does no harm; a head from outside may have others.
             for parameter in self._replicated:
                 if parameter.grad is not None:
                     parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.size
