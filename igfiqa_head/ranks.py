@@ -36,6 +36,10 @@ class Ranks:
         if self.size > 1 and self.group is None:
             object.__setattr__(self, "group", dist.group.WORLD)
 
+    def __deepcopy__(self, memo: object) -> Ranks:
+        """The same: a copy of a module, such as an export makes, belongs to the same processes."""
+        return self
+
     def classes(self, num_classes: int) -> range:
         """The classes whose prototypes and statistics this rank holds; arcface_torch divides them alike.
 

@@ -83,6 +83,7 @@ def _run(
             dist.init_process_group(
                 "gloo", rank=rank, world_size=size, timeout=timedelta(seconds=_TIMEOUT / 2)
             )
+            dist.barrier()  # a rank that has nothing to exchange must not be gone before all have met it
             ranks = Ranks(rank, size, dist.group.WORLD)
         _send(answers, (None, function(ranks, *arguments)))
     except Exception:

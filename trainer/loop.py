@@ -128,13 +128,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(
             loader.device.type, enabled=half is torch.float16 and loader.device.type == "cuda"
         )
-        of_head = [] if quality_head is None else [*quality_head.parameters()]
-        of_regressor = set() if quality_head is None else {*quality_head.regressor.parameters()}
-        self._to_average = [p for p in of_head if p not in of_regressor]
+        self._replicated = [] if quality_head is None else [*quality_head.parameters()]
         self.update = Update(
             optimizer,
             schedule,
-            clipped=[*backbone.parameters(), *of_head],
+            clipped=[*backbone.parameters(), *self._replicated],
             clip_grad_norm=clip_grad_norm,
             scaler=self.scaler,
             ranks=ranks,
@@ -217,7 +215,9 @@ class Trainer:
             for name, value in losses.statistics.items():
                 statistics[name] = statistics.get(name, 0) + value / len(batches)
         if self.ranks.size > 1:
-            for parameter in self._to_average:  # DistributedDataParallel and R take care of their own
+            # DistributedDataParallel has those of the backbone. Our R has averaged its own already, to which
+            # a second time does no harm; a head from outside may have others.
+            for parameter in self._replicated:
                 if parameter.grad is not None:
                     parameter.grad = self.ranks.sum(parameter.grad) / self.ranks.size
         return statistics, images

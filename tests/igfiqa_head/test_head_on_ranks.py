@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -108,6 +109,16 @@ def refused(ranks: Ranks) -> str:
 
 def test_shards_of_prototypes_cannot_be_made_equal_by_distributed_data_parallel() -> None:
     assert all("any parameter that requires a gradient" in message for message in on_ranks(2, refused))
+
+
+def copied(ranks: Ranks) -> list[float]:
+    regressor = IGFIQAHead(D, C, ranks=ranks).regressor
+    x = torch.randn(B, D)
+    return (copy.deepcopy(regressor)(x) - regressor(x)).tolist()
+
+
+def test_r_can_be_copied_by_an_export() -> None:
+    assert on_ranks(2, copied) == [[0] * B] * 2
 
 
 def told(ranks: Ranks) -> list[str]:
