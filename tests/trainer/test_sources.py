@@ -328,6 +328,9 @@ class TestAsOthersSaveThem:
                 super().__init__()
                 self.model = get_model("r18", **options)
 
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                return self.model(images)  # type: ignore[no-any-return]
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setitem(BACKBONES._entries, "own", lambda **options: Own(**options))
             source = open_source(save(tmp_path / "model.pt", state), network="own")
