@@ -37,30 +37,43 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
     options = parse_arguments(arguments)
-    rank = os.environ.get("RANK", "0")  # set by torchrun
-    from torch.cuda import OutOfMemoryError  # after parsing: --help should not wait for torch
+    from trainer.recipe import load_recipe
+
+    try:
+        config = load_recipe(options.recipe, options.overrides)
+    except (ValueError, OSError) as error:
+        return _failed(str(error))
+    from torch.cuda import OutOfMemoryError  # neither --help nor a mistyped key should wait for torch
 
     from trainer.loop import TrainingDivergedError
-    from trainer.recipe import load_recipe
     from trainer.run import run
     from trainer.stopping import Stopped
 
     try:
-        run(load_recipe(options.recipe, options.overrides))
+        run(config)
         return 0
     except Stopped as stop:
-        if rank == "0":
+        if _rank() == "0":
             print(stop, file=sys.stderr)
         return stop.exit_status
     except KeyboardInterrupt:
         print("stopped by SIGINT", file=sys.stderr)
         return 128 + signal.SIGINT
     except (ValueError, TrainingDivergedError, OSError) as error:
-        message = str(error)
+        return _failed(str(error))
     except (MemoryError, OutOfMemoryError) as error:
-        message = f"not enough memory ({error}): lower batch_size, or see what else the recipe makes large"
-    print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)
+        advice = "lower batch_size, or see what else the recipe makes large"
+        return _failed(f"not enough memory ({error}): {advice}")
+
+
+def _failed(message: str) -> int:
+    who = "" if _rank() == "0" else f" in process {_rank()}"
+    print(f"error{who}: {message}", file=sys.stderr)
     return 1
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")  # set by torchrun
 
 
 if __name__ == "__main__":

@@ -302,10 +302,18 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "key=value" in text
 
 
+def test_a_mistyped_key_is_told_without_waiting_for_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import train; sys.exit(train.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "recipes/quickstart.py", "batchsize=8"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: unknown recipe key 'batchsize'. Did you mean 'batch_size'?")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not LFW_DEV.is_dir(), reason="needs ../shared/data/lfw_dev")
 def test_real_photographs(tmp_path: Path) -> None:
-    """The issue's real input: nothing but rec and val_targets changes."""
+    """Nothing but rec and val_targets changes."""
     from trainer.recipe import load_recipe
 
     overrides = [f"rec={LFW_DEV}", "val_targets=lfw_dev", f"output={tmp_path / 'run'}"]
