@@ -19,7 +19,13 @@ from igfiqa_head.ranks import Ranks
 from trainer import build, build_data, build_parts
 from trainer.checkpoint import has_checkpoint
 from trainer.earlier_run import check_output
-from trainer.evaluation import Judgement, class_weight_means, judge_networks, severity_correlation
+from trainer.evaluation import (
+    Judgement,
+    class_weight_means,
+    judge_networks,
+    severity_correlation,
+    warn_if_constant,
+)
 from trainer.freed_memory import keep_freed_memory
 from trainer.held_out import Split
 from trainer.loader import to_network_input
@@ -164,6 +170,8 @@ def _finish(
     output, dataset = Path(config.output), split.training_set
     regressor = None if trainer.quality_head is None else trainer.quality_head.regressor
     judgements = _judge_all(config, trainer, test_sets, regressor)
+    for name, judgement in scored(judgements).items():
+        warn_if_constant(judgement.quality, name)
     metrics = {"data": split.counts()} | judgement_metrics(judgements)
     metrics |= _known_of_rendered(config, dataset, judgements, class_weights)
     write_results(metrics, judgements, output, trainer.log, trainer.position.global_step, _plot_curves)

@@ -21,6 +21,7 @@ from easydict import EasyDict
 
 import train
 from igfiqa_head.io.record_writer import write_records
+from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.runtime import QualityModel
 from trainer import build, build_data
 from trainer.run import run
@@ -300,6 +301,19 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "recipes/quickstart.py" in text
     assert "key=value" in text
+
+
+def test_a_quality_that_ranks_nothing_is_told_at_the_end(
+    tiny_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def constant(self: QualityRegressor, embeddings: torch.Tensor) -> torch.Tensor:
+        return 0 * embeddings.sum(1) + self.bias
+
+    monkeypatch.setattr(QualityRegressor, "forward", constant)
+    config = tiny_recipe("num_epoch=1")
+    run(config)
+    text = (Path(config.output) / "training.log").read_text()
+    assert "synthetic: the quality cannot rank its faces: all 25 values lie from" in text
 
 
 def test_a_mistyped_key_is_told_without_waiting_for_torch() -> None:
