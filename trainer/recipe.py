@@ -76,8 +76,9 @@ def _execute(path: Path) -> EasyDict:
 def _closest_recipes(path: Path) -> str:
     """Recipes with names like that of a file that does not exist: beside it, and those of this project."""
     beside = path.parent.glob("*.py") if path.parent != Path() else ()
-    shipped = (Path(os.path.relpath(p)) for p in BASE.parent.glob("*.py") if p != BASE)
-    known = {found.stem: str(found) for found in (*shipped, *beside)}
+    shipped = (Path(os.path.relpath(p)) for p in BASE.parent.glob("*.py"))
+    found = sorted((*shipped, *beside))
+    known = {place.stem: str(place) for place in found if place.resolve() != BASE}
     close = [known[name] for name in difflib.get_close_matches(path.stem, known, n=3)]
     words = (
         f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(known.values())}."

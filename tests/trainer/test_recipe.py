@@ -214,6 +214,12 @@ def test_a_recipe_without_folder_or_suffix_is_looked_for_among_those_shipped(nam
     assert "train.py" not in str(caught.value)
 
 
+def test_what_all_recipes_rest_on_is_not_proposed_as_one() -> None:
+    with pytest.raises(RecipeError, match="Known: ") as caught:
+        load_recipe(ROOT / "recipes/qqqqqqq.py")
+    assert "base.py" not in str(caught.value)
+
+
 class TestPlaces:
     def test_a_plugin_lies_beside_the_recipe_or_where_the_command_is_run(
         self, write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
