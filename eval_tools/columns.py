@@ -146,7 +146,7 @@ class CsvFile:
                 raise ValueError(f"{self.path}, line {reader.line_num}: damaged CSV: {error}") from error
 
     def _where(self, row: int) -> str:
-        """Where row ``row`` below the header stands. Cells may hold line breaks: the file is read again."""
+        """The place of row ``row`` below the header. Cells may hold line breaks: the file is read again."""
         with self._reader() as reader:
             next(islice(filter(any, reader), row + 1, None))
             return f"{self.path}, line {reader.line_num}"

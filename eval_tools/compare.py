@@ -109,7 +109,7 @@ class _Results:
         self._left_out: list[str] = []
 
     def comparison(self, description: Mapping[str, str] | None) -> Comparison:
-        """What was measured; ``ValueError`` if no quality method is left to be judged."""
+        """The results; ``ValueError`` if no quality method is left to be judged."""
         if self._left_out and not self._curves:
             raise ValueError(f"{self._left_out[0]}; no other quality method was named")
         return Comparison(

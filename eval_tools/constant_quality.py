@@ -16,7 +16,7 @@ Lengths that mean something vary by a tenth and more.
 
 
 def constant_fault(quality: NDArray[np.floating], tolerance: float = ROUNDING) -> str | None:
-    """Why qualities [N] cannot rank, None if they can or if there are fewer than two."""
+    """The reason why qualities [N] cannot rank; None if they can, or if there are fewer than two."""
     low, high = (float(quality.min()), float(quality.max())) if quality.size > 1 else (0.0, 1.0)
     if high - low > tolerance * max(abs(low), abs(high)):
         return None
@@ -25,6 +25,6 @@ def constant_fault(quality: NDArray[np.floating], tolerance: float = ROUNDING) -
 
 
 def length_fault(lengths: NDArray[np.floating]) -> str | None:
-    """Why lengths [N] of embeddings are no quality, None if they may be one."""
+    """The reason why lengths [N] of embeddings are no quality; None if they may be one."""
     fault = constant_fault(lengths, UNIT_LENGTH)
     return None if fault is None else f"the recogniser gives embeddings of one length: {fault}"

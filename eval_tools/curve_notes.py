@@ -1,4 +1,4 @@
-"""What the areas under error-versus-reject curves do not tell, as sentences below their tables."""
+"""Notes below tables of areas under error-versus-reject curves: the limits of what they tell."""
 
 from __future__ import annotations
 

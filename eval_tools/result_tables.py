@@ -77,7 +77,7 @@ def resolves_difference(comparison: Comparison, key: SignificanceKey, names: tup
 
 
 def verification_table(comparison: Comparison) -> Table:
-    """How well the recognisers do without discarding anything, in per cent."""
+    """Accuracy, EER and TAR of the recognisers without discarding anything, in per cent."""
     sets = list(dict.fromkeys(key.test_set for key in comparison.verification))
     recognisers = list(dict.fromkeys(key.recogniser for key in comparison.verification))
     measured = {key: _measures(summary) for key, summary in comparison.verification.items()}
@@ -158,7 +158,7 @@ def _against_best(
 
 
 def _differences(comparison: Comparison, protocol: str) -> Differences:
-    """What was compared on the same resamples, by the names of the two."""
+    """The paired comparisons, by the names of the two."""
     found = {
         key: {(pair.first, pair.second): pair for pair in pairs}
         for key, pairs in comparison.significance.items()

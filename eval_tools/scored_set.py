@@ -49,7 +49,7 @@ class ScoredSet:
         return self.image_quality[method] if method in self.image_quality else self.norms[recogniser]
 
     def fault(self, method: str, recogniser: str) -> str | None:
-        """Why :meth:`quality` cannot rank the images, None if it can."""
+        """The reason why :meth:`quality` cannot rank the images, None if it can."""
         find = constant_fault if method in self.image_quality else length_fault
         return find(self.quality(method, recogniser))
 

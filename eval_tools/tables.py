@@ -62,7 +62,7 @@ class Cell:
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """What is to be marked: at most a rank or that it is not resolved, and that it is like the best."""
+        """The marks of the cell: a rank or "unresolved", if either, and "alike" if it is like the best."""
         found: list[Mark] = []
         if not self.resolved:
             found.append("unresolved")

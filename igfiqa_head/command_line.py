@@ -1,4 +1,4 @@
-"""What the commands ``igfiqa`` and ``igfiqa-eval`` share: their sub-commands, arguments and endings."""
+"""The common part of the commands ``igfiqa`` and ``igfiqa-eval``: sub-commands, arguments and endings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what a network says of a face depends on the faces beside it: then it says nothing of the face.
+"""A test for networks whose output for a face depends on the other faces of the batch, and so means nothing.
 
 Networks that were exported in training mode normalise by the statistics of the batch.
 """

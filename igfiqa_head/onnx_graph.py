@@ -21,7 +21,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """What a file says of its graph.
+    """The names, operators and external files of a graph.
 
     Attributes:
         node_names: of the nodes, in file order.

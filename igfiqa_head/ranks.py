@@ -110,7 +110,7 @@ class Ranks:
     def averaged(self, parameter: Tensor) -> Tensor:
         """``parameter``, which all ranks have alike, with the mean of their gradients as its gradient.
 
-        To be averaged once more, as by DistributedDataParallel, does it no harm.
+        Averaging once more, as DistributedDataParallel does, changes nothing.
         """
         return parameter if self.size == 1 else _MeanInBackward.apply(parameter, self)
 

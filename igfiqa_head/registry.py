@@ -71,7 +71,7 @@ class Registry:
         raise ValueError(f"unknown {self.kind} {name!r}.{hint} Registered: {', '.join(self) or 'none'}")
 
     def described(self, name: str) -> str:
-        """What is registered under ``name`` and where, for error messages."""
+        """The entry under ``name`` and its file, in words for error messages."""
         entry = self.get(name)
         module = sys.modules.get(getattr(entry, "__module__", ""))
         where = getattr(module, "__file__", None) or getattr(entry, "__module__", "?")

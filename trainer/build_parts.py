@@ -53,12 +53,12 @@ def block_of(config: EasyDict, name: str) -> dict[str, Any]:
 
 
 def _of_run(config: EasyDict, keys: tuple[str, ...], ranks: Ranks = ALONE) -> dict[str, Any]:
-    """What of the run a class may ask for, by naming it in its signature."""
+    """The values of the run that a class may ask for, by naming them in its signature."""
     return {key: config[key] for key in keys} | {"ranks": ranks}
 
 
 def build_margin(config: EasyDict) -> Margin:
-    """What ``margin`` names, with the settings of the block of that name, or what ``margin_list`` says."""
+    """The margin that ``margin`` names, with the settings of its block, or the one of ``margin_list``."""
     if config.margin is not None:
         margin = build_part(MARGINS, config.margin, settings=block_of(config, config.margin))
         _try_margin(config.margin, margin)

@@ -115,7 +115,7 @@ def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What a run writes, and exports from it, as far as it is there; the most valuable first."""
+    """The files of a run, and of exports from it, that are there; the most valuable first."""
     events = sorted((folder / "tensorboard").glob(_EVENTS))
     named = [folder / name for name in (*_WEIGHTS, *_FINISHED, *_STARTED)]
     return [path for path in [*checkpoint_files(folder), *named, *events] if path.exists()]

@@ -31,7 +31,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What one test set says of a run.
+    """The results of a run on one test set.
 
     Attributes:
         test_set: its images and pairs.
@@ -98,7 +98,7 @@ class Judgement:
         }
 
     def calibration(self, reference: str, recogniser: str) -> Calibration:
-        """What the run's own scores mean on this set; both names are for those who read it."""
+        """The meaning of the run's own scores on this set; both names are for those who read it."""
         with warnings_as_log_lines():
             pairs = genuine_pairs_at_fmr(
                 self.similarity,

@@ -138,7 +138,7 @@ def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None
 
 
 def _hint(key: str, value: Any, allowed: Sequence[str]) -> str:
-    """What may have been meant by an unknown key; there are as many blocks as classes with settings."""
+    """A hint at the key that may have been meant; there are as many blocks as classes with settings."""
     if isinstance(value, dict) and not difflib.get_close_matches(key, allowed):
         return f" A block has the name that a key such as margin or quality_head gives, as in margin={key}."
     return did_you_mean(key, allowed)

@@ -1,4 +1,4 @@
-"""What a run leaves of its judgements: metrics.json, pictures, and the last lines of the log."""
+"""The results of a run: metrics.json, pictures, and the last lines of the log."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _numbers(metrics: Mapping[str, Any], name: str) -> dict[str, float]:
 
 
 def calibration_metadata(judgements: Mapping[str, Judgement], recogniser: str) -> dict[str, str]:
-    """What an ONNX file says of its scores on the first test set, if there is one.
+    """The calibration of an ONNX file's scores on the first test set, if there is one.
 
     Args:
         judgements: by test set.

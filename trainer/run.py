@@ -183,7 +183,7 @@ def _finish(
 def _known_of_rendered(
     config: EasyDict, dataset: Any, judgements: Mapping[str, Judgement], class_weights: Tensor | None
 ) -> dict[str, float]:
-    """What only rendered faces can tell, for their quality and their low-variance classes are known."""
+    """Metrics that only rendered faces give: their quality and their low-variance classes are known."""
     metrics: dict[str, float] = {}
     rendered = scored(judgements).get(build_data.SYNTHETIC)
     if rendered is not None:

@@ -19,7 +19,7 @@ _BANDS = {"few": None, "all": True, "none": False}
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
-    """How a run was made, for its page: what had a part in it."""
+    """The settings, files and versions behind a run, for its page."""
     names = ("test_sets", "pairs", "recogniser", "quality")
     given = {name: value for name in names if (value := getattr(options, name, None))}
     files = {name.replace("_", " "): _listed(value) for name, value in given.items()}

@@ -111,7 +111,7 @@ def unresolved_from(curves: Iterable[ErrorRejectionCurve], limit: float | None) 
 
 
 def resolution_text(curves: Iterable[ErrorRejectionCurve], limit: float | None) -> str:
-    """Where the target FMR of curves is not resolved; nothing where it is up to the limit."""
+    """The range in which curves resolve their target FMR, in words; empty if they do up to the limit."""
     start = unresolved_from(curves, limit)
     if start is None:
         return ""

@@ -1,4 +1,4 @@
-"""What all figures share: colours, line styles, markers and plain axes."""
+"""The common look of all figures: colours, line styles, markers and plain axes."""
 
 from __future__ import annotations
 

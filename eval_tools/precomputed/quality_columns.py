@@ -1,6 +1,6 @@
-"""Which columns of a file of scored pairs mean what, and which of the others hold qualities.
+"""The meaning of the columns of a file of scored pairs, and the ones that hold qualities.
 
-What is no quality, such as the row numbers that pandas writes, would else be ranked among the methods.
+Anything else, such as the row numbers that pandas writes, would be ranked as if it were a method.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What names the images of a pair, if anything does."""
+        """The two columns that name the images of a pair; empty if there are none."""
         return next((pair for pair in NAMES if set(pair) <= set(self.columns)), ())
 
     @property

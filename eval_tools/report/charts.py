@@ -109,7 +109,7 @@ def _band(band: Band, grids: dict[tuple[float | None, ...], int]) -> dict[str, A
 
 
 def _panel(curves: list[ErrorRejectionCurve], limit: float | None) -> dict[str, Any]:
-    """What is to be said of a panel's target FMR, and the levels that no quality changes."""
+    """The resolution of a panel's target FMR, and the levels that no quality changes."""
     discard, error = curves[0].best_curve()
     shown = np.unique(np.linspace(0, discard.size - 1, 100).astype(np.int64))
     return {

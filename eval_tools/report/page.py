@@ -154,7 +154,7 @@ def _significance(comparison: Comparison) -> dict[SignificanceKey, list[tuple[Pa
 
 
 def _legend(table: Table) -> str:
-    """What the marks of the cells and their small print say."""
+    """The meaning of the marks and of the small print in the cells."""
     meanings = [f"{_SHOWN[mark]}: {MEANINGS[mark]}" for mark in table.marks]
     text = "; ".join(meanings + ([f"small print: {table.small_print}"] if table.small_print else []))
     return text[:1].upper() + text[1:]

@@ -79,7 +79,7 @@ def open_test_set(
 
 
 def _find(place: Path) -> tuple[Path, str]:
-    """Where the test set is, and its kind."""
+    """The place of the test set, and its kind."""
     if not place.is_dir():
         return place, _kind_of_file(place)
     if any(any(place.glob(pattern)) for pattern in _IJB_FILES):

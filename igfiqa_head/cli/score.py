@@ -37,10 +37,10 @@ SHEET_ROWS = 10
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
 it) or a verification set (.bin); any number of them. JPEG, PNG, BMP and WebP are read;
-pictures of other formats in a folder are listed, other files counted. Images of the very size that the
-model takes are aligned faces and are scored as they are. In photographs of any other
-size --pack finds the faces, and each of them is scored. Of a video every face is
-followed from frame to frame, and its best frames are reported.
+pictures of other formats in a folder are listed, other files counted. Images of the
+very size that the model takes are aligned faces and are scored as they are. In
+photographs of any other size --pack finds the faces, and each of them is scored. Of a
+video every face is followed from frame to frame, and its best frames are reported.
 
   igfiqa score people --model quality.onnx --output scores.csv --sheet sheet.png
   igfiqa score photos clip.mp4 --model quality.onnx --pack buffalo_l --min-quality 20%

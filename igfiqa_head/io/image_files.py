@@ -10,7 +10,7 @@ from igfiqa_head.io.image_headers import format_of
 from igfiqa_head.text import first_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")
-"""What is read, whatever of the four formats the content has."""
+"""The suffixes of images that are read, whichever of the four formats the content has."""
 
 _OTHER_FORMATS = {
     "HEIC": (".heic", ".heif", ".hif"), "AVIF": (".avif", ".avifs"), "JPEG XL": (".jxl",),
@@ -40,7 +40,7 @@ def suffix_of(name: str) -> str:
 
 
 def why_unread(path: str) -> str | None:
-    """Why the picture in a file without one of :data:`IMAGE_SUFFIXES` is not read; None if it is no picture.
+    """The reason why a picture without one of :data:`IMAGE_SUFFIXES` is not read; None if it is no picture.
 
     It is one by its suffix or, unless that is one of texts, by how its content starts.
     """
@@ -67,7 +67,7 @@ def _format_by_start(start: bytes) -> str | None:
 
 @dataclass
 class FolderFiles:
-    """What lies in a folder. Names are relative to it.
+    """The content of a folder. Names are relative to it.
 
     Attributes:
         images: sorted names of the images.
@@ -148,12 +148,12 @@ OTHERS = "files passed over, hidden or no pictures"
 
 
 def counted(what: str, names: Sequence[str]) -> str:
-    """How many there are of what, and the first few names."""
+    """Their number and the first few names."""
     return f"{what}: {len(names):,}: {first_of(names, _SHOWN)}"
 
 
 def identity_folders(root: str) -> IdentityFolders:
-    """What lies in a folder with a sub-folder for each identity.
+    """The content of a folder with a sub-folder for each identity.
 
     Raises:
         ValueError: a link is broken or leads out of ``root``.

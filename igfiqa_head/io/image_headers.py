@@ -1,4 +1,4 @@
-"""What an encoded image says of itself: size, orientation, and whether it is there to its end."""
+"""Facts of an encoded image that take no decoding: its size, orientation and completeness."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _read_size(encoded: bytes) -> tuple[int, int]:
 
 
 def _find_segment(encoded: bytes, position: int, wanted: Container[int]) -> int:
-    """Where the first JPEG segment with a wanted marker starts, at ``position`` or behind it (T.81, B.2)."""
+    """The start of the first JPEG segment with a wanted marker, from ``position`` on (T.81, B.2)."""
     while True:
         prefix, marker, length = _SEGMENT.unpack_from(encoded, position)
         if prefix != 0xFF:

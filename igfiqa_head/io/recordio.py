@@ -290,7 +290,7 @@ class RecordReader:
         return next(iter(near[~self._have_image(near)].tolist()), end)
 
     def _have_image(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which records [N] have anything behind their labels; damaged ones have not."""
+        """A mask [N] of the records with anything behind their labels; damaged ones have nothing."""
         whole, _, images = self._heads(self.offsets_of(keys))
         have = np.zeros(len(keys), np.bool_)
         have[whole] = images > 0

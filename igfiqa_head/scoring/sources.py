@@ -138,7 +138,7 @@ def _walk(root: str, pass_over: Callable[[str], object]) -> Iterator[str | Unrea
 
 
 def _why_left(path: str) -> str | None:
-    """Why pictures in a file of a folder are not taken; None if there are none."""
+    """The reason why pictures in a file of a folder are not taken; None if there are none."""
     if suffix_of(path) == ".bin" and is_pickle(path):
         return "this may be a verification set (.bin), which is read only where it is named itself"
     return why_unread(path)
