@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from igfiqa_head.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".pdf")
 DOTS_PER_INCH = 200
@@ -25,6 +24,9 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: another suffix.
     """
+    import matplotlib  # here, as commands ask for the suffixes alone
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"figures are written as .png or .pdf, got {os.fspath(path)!r}")

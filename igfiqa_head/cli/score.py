@@ -23,7 +23,6 @@ from igfiqa_head.figure_files import SUFFIXES
 from igfiqa_head.io.atomic import check_writable
 from igfiqa_head.io.image_files import OTHERS, counted
 from igfiqa_head.io.images import MAX_PHOTO_PIXELS
-from igfiqa_head.quality_sheet import plot_quality_sheet
 from igfiqa_head.runtime import QualityModel
 from igfiqa_head.scoring.crops import CropFile, CropsOnDisk
 from igfiqa_head.scoring.finding import FaceFinder
@@ -245,6 +244,8 @@ def _write(
         write_table(best_per_folder(rows), options.best_per_folder, columns=["folder", *columns])
     shown = [(row.crop, row.quality) for row in rows if row.crop is not None and row.quality is not None]
     if shown:
+        from igfiqa_head.quality_sheet import plot_quality_sheet  # half a second, of matplotlib
+
         numbers, qualities = zip(*shown, strict=True)
         plot_quality_sheet(CropsOnDisk(crops, numbers), qualities, options.sheet, rows=SHEET_ROWS)
     return [path for path in (options.output, options.best_per_folder, shown and options.sheet) if path]
