@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.isotonic import isotonic_regression
 
 from eval_tools.operating_points import OperatingPoint, point_at_fmr, warned
 from eval_tools.scores import (
@@ -179,6 +178,8 @@ def _evenly_spaced(percents: FloatArray, knots: int) -> IntArray:
 
 
 def _expected_fnmr(pairs: GenuinePairs, knots: int, min_pairs: int) -> ExpectedFNMR:
+    from sklearn.isotonic import isotonic_regression  # two seconds, which no other command should wait for
+
     values, tie, counts = np.unique(
         _as_float32("pair qualities", pairs.quality), return_inverse=True, return_counts=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,6 +25,12 @@ def test_the_version_is_told(name: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit, match="0"):
         MAINS[name](["--version"])
     assert capsys.readouterr().out == f"igfiqa-head {igfiqa_head.__version__}\n"
+
+
+@pytest.mark.parametrize(("package", "library"), [("igfiqa_head", "matplotlib"), ("eval_tools", "sklearn")])
+def test_help_does_not_wait_for_slow_libraries(package: str, library: str) -> None:
+    code = f"import sys; sys.modules[{library!r}] = None; from {package}.cli import main; main(['--help'])"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
 def raises(error: BaseException) -> Callable[[], int]:
