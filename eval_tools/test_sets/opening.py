@@ -117,7 +117,7 @@ def _kind(path: Path) -> str | None:
         return "pairs"
     if is_pair_csv(path):
         return "csv"
-    if is_pickle(path):
+    if is_pickle(start):
         return "bin"
     return {".rec": "rec", ".bin": "bin", ".csv": "csv", ".tsv": "csv", ".txt": "pairs"}.get(
         path.suffix.lower()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import pickle
 import pickletools
 import re
@@ -40,12 +39,9 @@ class DataPickleError(ValueError):
     """A pickle that is damaged or names something other than plain data and NumPy arrays of it."""
 
 
-def is_pickle(path: str | os.PathLike[str]) -> bool:
-    """Whether a file starts as a pickle of protocol 2 or later does."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        return False
-    with open(path, "rb") as file:
-        return file.read(1) == pickle.PROTO
+def is_pickle(start: bytes) -> bool:
+    """Whether content starts as a pickle of protocol 2 or later does."""
+    return start.startswith(pickle.PROTO)
 
 
 def load_data(content: bytes) -> Any:

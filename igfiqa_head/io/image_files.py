@@ -44,19 +44,25 @@ def why_unread(path: str) -> str | None:
 
     It is one by its suffix or, unless that is one of texts, by how its content starts.
     """
-    suffix, start = suffix_of(path), b""
+    suffix = suffix_of(path)
     name = _FORMAT_OF_SUFFIX.get(suffix)
-    if suffix not in _TEXTS and os.path.isfile(path):  # a pipe would be waited for
-        try:
-            with open(path, "rb") as file:
-                start = file.read(16)
-        except OSError:  # what cannot be opened is judged by its name
-            start = b""
+    start = b"" if suffix in _TEXTS else start_of(path)
     readable = format_of(start)
     if readable and (readable != "BMP" or start[6:10] == bytes(4)):  # "BM" may start a text
         return f"this {readable} image is not read under this name: rename it to end in .{readable.lower()}"
     name = name or _format_by_start(start)
     return None if name is None else f"pictures in the format {name} are not read: convert it to JPEG or PNG"
+
+
+def start_of(path: str) -> bytes:
+    """The first 16 bytes of a file; nothing of one that cannot be read, which is judged by its name then."""
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return b""
+    try:
+        with open(path, "rb") as file:
+            return file.read(16)
+    except OSError:
+        return b""
 
 
 def _format_by_start(start: bytes) -> str | None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from igfiqa_head.io.aligned_faces import RecordFaces
 from igfiqa_head.io.data_pickle import is_pickle
-from igfiqa_head.io.image_files import IMAGE_SUFFIXES, suffix_of, why_unread
+from igfiqa_head.io.image_files import IMAGE_SUFFIXES, start_of, suffix_of, why_unread
 from igfiqa_head.io.images import MAX_PHOTO_PIXELS, MAX_PIXELS, TooManyPixelsError, decode_image
 from igfiqa_head.io.verification_bin import VerificationBin, read_verification_bin
 
@@ -139,7 +139,7 @@ def _walk(root: str, pass_over: Callable[[str], object]) -> Iterator[str | Unrea
 
 def _why_left(path: str) -> str | None:
     """The reason why pictures in a file of a folder are not taken; None if there are none."""
-    if suffix_of(path) == ".bin" and is_pickle(path):
+    if suffix_of(path) == ".bin" and is_pickle(start_of(path)):
         return "this may be a verification set (.bin), which is read only where it is named itself"
     return why_unread(path)
 

@@ -169,6 +169,22 @@ def test_nobody_waits_for_a_pipe(tmp_path: Path, name: str) -> None:
     assert unread.reason == "this is no regular file"
 
 
+def test_files_beside_images_that_cannot_be_opened_stop_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("igfiqa_head.io.image_files.open", refuse, raising=False)
+    (tmp_path / "face.png").write_bytes(png())
+    for name in ("others.bin", "others.dat"):
+        (tmp_path / name).write_bytes(b"of somebody else")
+    passed_over: list[str] = []
+    (source,) = open_sources([tmp_path], pass_over=passed_over.append)
+    assert isinstance(source, Source)
+    assert [Path(path).name for path in passed_over] == ["others.bin", "others.dat"]
+
+
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing")
     (unread,) = read(tmp_path)
