@@ -86,7 +86,7 @@ class TestWholeRun:
         }  # fmt: skip
         erc = metrics["erc"]["held_out"]
         assert (erc["n_genuine"], erc["n_impostor"]) == (2 * 6, 16)
-        assert set(metrics["verification"]["held_out"]) == {"eer", "num_pairs"}
+        assert set(metrics["verification"]["held_out"]) == {"eer", "eer_resolved", "num_pairs"}
         assert (output / "erc.png").is_file()
         assert (output / "quality_sheet.png").is_file()
         recipe = json.loads((output / "recipe.json").read_text())["recipe"]
