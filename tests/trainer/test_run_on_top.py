@@ -382,7 +382,7 @@ class TestErrors:
         [
             ("rec={tmp}/empty", "has no sub-folders; expected one folder of images per identity"),
             ("rec={tmp}/nobody", "has no images"),
-            ("rec={tmp}/records", "record 0 holds 1.0, expected 1 [+] the number of images"),
+            ("rec={tmp}/records", r"record 0 holds \[1.0, 1.0\] and no image, expected a header a, b"),
             ("rec={tmp}/one", "leave . identities to learn from and . to judge by, each needs 2"),
             ("rec={tmp}/one on_top.held_out=0", "leave 1 identities to learn from and 0 to judge by"),
             ("rec={tmp}/single", "the . identities to learn from has a single image"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from easydict import EasyDict
 from torch import Tensor
 
 from igfiqa_head.ranks import ALONE, Ranks
-from tests.gloo import on_ranks
+from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import make
 from trainer.checkpoint import Position
 from trainer.loop import Trainer
+from trainer.run import run
 from trainer.torch_files import load_safely
 
 Recipe = Callable[..., EasyDict]
@@ -155,3 +157,24 @@ def test_steps_of_another_size_go_on_at_the_same_image(tiny_recipe: Recipe, log_
     assert second.position == Position(1, 3, 7, 32)
     assert second.optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (1 - 7 / 12))
     assert any("a step drew 16 images and now draws 32" in line for line in log_lines)
+
+
+def carry_out(config: EasyDict, rank: int, port: int) -> None:
+    """One of two processes of a whole run, as torchrun would start it."""
+    torch.set_num_threads(1)
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(number) for name, number in numbers.items()} | {"MASTER_ADDR": "localhost"}
+    run(config)
+
+
+@pytest.mark.parametrize("quality_head", ["ig_fiqa", "cr_fiqa"])
+def test_a_whole_run_on_two_ranks_leaves_every_file(
+    tiny_recipe: Recipe, tmp_path: Path, quality_head: str
+) -> None:
+    config, port = tiny_recipe("num_epoch=1", f"quality_head={quality_head}"), free_port()
+    processes = [start(carry_out, config, rank, port) for rank in range(2)]
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    found = {path.name for path in (tmp_path / "run").iterdir()}
+    assert found >= {"quality.onnx", "embedding.onnx", "metrics.json", "erc.png", "checkpoint_gpu_1.pt"}

@@ -70,7 +70,8 @@ class TestNamesThatAreNoUTF8:
     def test_lines_and_files_of_a_run_bear_them(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        with logging_to(tmp_path / "training.log"):
+        with logging_to(tmp_path / "training.log") as begin:
+            begin()
             LOGGER.warning("%s cannot be read", NO_UTF8)
         write_text(f"faces of {NO_UTF8}\n", tmp_path / "model_card.md")
         assert "Logging error" not in capsys.readouterr().err
