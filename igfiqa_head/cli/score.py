@@ -126,7 +126,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
-    model = QualityModel(options.model, providers=options.providers, threads=options.threads)
+    model = QualityModel(
+        options.model, providers=options.providers, threads=options.threads, check_channels=False
+    )
     if options.calibration:
         model.calibration = Calibration.load(options.calibration)
     least = _least_quality(options.min_quality, model)

@@ -20,8 +20,7 @@ _SEVERAL, _ROUNDING = 8, 1e-5
 def summary(rows: Sequence[ScoredFace]) -> str:
     """The distribution of the qualities, and the faces at its ends."""
     faces = sorted(scored(rows), key=lambda row: row.quality or 0.0, reverse=True)
-    n_images = len({(face.source, face.frame) for face in faces})
-    lines = [f"{_count(len(faces), 'face')} in {_count(n_images, 'image')}"]
+    lines = [_totals(faces)]
     if len(faces) > 1:
         lines.append(_distribution([face.quality or 0.0 for face in faces]))
     if len(faces) >= _SEVERAL and _is_constant(faces[-1].quality or 0.0, faces[0].quality or 0.0):
@@ -34,6 +33,18 @@ def summary(rows: Sequence[ScoredFace]) -> str:
     else:
         lines += [*map(_face_line, faces[:SHOWN]), "  ...", *map(_face_line, faces[-SHOWN:])]
     return "\n".join(lines)
+
+
+def _totals(faces: Sequence[ScoredFace]) -> str:
+    """How many faces there are, a track of a video being one, and in how many images and frames."""
+    images = {face.source for face in faces if not face.is_in_video}
+    frames = {(face.source, face.frame) for face in faces if face.is_in_video}
+    videos = {source for source, _ in frames}
+    people = {(face.source, face.face) for face in faces}
+    places = [_count(len(images), "image")] if images or not frames else []
+    if frames:
+        places.append(f"{_count(len(frames), 'frame')} of {_count(len(videos), 'video')}")
+    return f"{_count(len(people), 'face')} in {' and '.join(places)}"
 
 
 def _is_constant(low: float, high: float) -> bool:
