@@ -93,6 +93,16 @@ def test_what_phones_append_to_a_jpeg_does_no_harm(kind: str, behind: bytes) -> 
     np.testing.assert_array_equal(decode_image(ENCODINGS[kind] + behind), decode_image(ENCODINGS[kind]))
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "progressive jpeg"])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_the_end_of_an_image_behind_a_cut_one_is_not_its_own(kind: str, share: float) -> None:
+    content = ENCODINGS[kind]
+    cut = content[: content.index(b"\xff\xda") + 14 + int(share * 350)]
+    for behind in (ENCODINGS["jpeg"], bytes(99) + ENCODINGS["progressive jpeg"]):
+        with pytest.raises(ValueError, match="damaged or truncated"):
+            decode_image(cut + behind)
+
+
 def test_restart_markers_and_fill_bytes_do_not_end_a_jpeg() -> None:
     options = [cv2.IMWRITE_JPEG_RST_INTERVAL, 1]
     for kind in ([], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]):
