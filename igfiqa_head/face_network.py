@@ -276,4 +276,4 @@ def _faces(count: int) -> str:
 
 
 def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+    return f"{size[1]} x {size[0]}"

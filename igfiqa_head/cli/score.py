@@ -213,7 +213,7 @@ def _finder(options: argparse.Namespace, model: QualityModel) -> FaceFinder:
     detector = None
     if options.pack is not None:
         if height != width:
-            raise ValueError(f"{options.model} takes {height} x {width}: only square faces can be aligned")
+            raise ValueError(f"{options.model} takes {width} x {height}: only square faces can be aligned")
         detector = FaceDetector(
             options.pack,
             face_size=height,

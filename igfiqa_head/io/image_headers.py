@@ -19,6 +19,15 @@ _EXIF_FLAG = 8
 _ORIENTATION = 0x112
 
 
+_STARTS = (
+    (b"GIF8", "GIF"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"8BPS", "Photoshop"),
+)  # fmt: skip
+_HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
+    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"
+)
+
+
 def image_size(encoded: bytes) -> tuple[int, int]:
     """(height, width) of a JPEG, PNG, BMP or WebP image, read from its header alone.
 
@@ -32,7 +41,7 @@ def image_size(encoded: bytes) -> tuple[int, int]:
     except struct.error:
         raise ValueError(f"the image ({len(encoded)} bytes) ends within its header") from None
     if height < 1 or width < 1:
-        raise ValueError(f"the image header states a size of {height} x {width}")
+        raise ValueError(f"the image header states a size of {width} x {height}")
     return height, width
 
 
@@ -49,9 +58,24 @@ def format_of(start: bytes) -> str | None:
     return None
 
 
+def unread_format(start: bytes) -> str | None:
+    """Another format of pictures by the first 16 bytes of a file; None for what is not known as one."""
+    if start[4:8] == b"ftyp":
+        return _HEIF_BRANDS.get(start[8:12])  # others are videos
+    return next((name for magic, name in _STARTS if start.startswith(magic)), None)
+
+
+def not_read(name: str) -> str:
+    """The reason why pictures of a format are left out."""
+    return f"{name} pictures are not read: convert them to JPEG or PNG"
+
+
 def _read_size(encoded: bytes) -> tuple[int, int]:
     name = format_of(encoded)
     if name is None:
+        other = unread_format(encoded[:16])
+        if other is not None:
+            raise ValueError(not_read(other))
         start = encoded[:8].hex(" ") or "nothing"
         raise ValueError(f"not a JPEG, PNG, BMP or WebP image: {len(encoded)} bytes that start with {start}")
     return _SIZES[name](encoded)

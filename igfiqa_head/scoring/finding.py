@@ -66,7 +66,7 @@ class FaceFinder:
 
     def _misfit(self, picture: Picture) -> str:
         height, width = picture.bgr.shape[:2]
-        return f"{height} x {width} pixels are no aligned face of {self.size[0]} x {self.size[1]}"
+        return f"{width} x {height} pixels are no aligned face of {self.size[1]} x {self.size[0]}"
 
     def _find_in_image(self, picture: Picture | Unread) -> Found:
         if isinstance(picture, Unread):

@@ -68,7 +68,7 @@ def test_everything_in_a_folder_is_scored_or_listed_or_counted(
     unread = {row["source"][6:]: row["problem"] for row in found if row["problem"]}
     assert list(unread) == ["c", "d.HEIC", "e.tiff", "f.gif", "g.ppm", "h.jp2", "pairs.bin"]
     assert "rename it to end in .jpeg" in unread["c"]
-    assert unread["d.HEIC"] == "pictures in the format HEIC are not read: convert it to JPEG or PNG"
+    assert unread["d.HEIC"] == "HEIC pictures are not read: convert them to JPEG or PNG"
     assert "named itself" in unread["pairs.bin"]
     printed = capsys.readouterr()
     assert "3 faces in 3 images" in printed.out
