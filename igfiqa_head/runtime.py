@@ -118,7 +118,8 @@ def _quality_output(network: FaceNetwork) -> str:
     if network.metadata.get("kind") == "fused":
         raise ValueError(
             f"{network.path} is a fused recogniser, whose quality is the norm of its embedding: insightface "
-            "loads it from a pack by itself and face.embedding_norm is the quality"
+            "loads it from a pack by itself and face.embedding_norm is the quality. For a quality "
+            "model export it with --kind quality"
         )
     given = ", ".join(f"{name} {['N', *shape]}" for name, shape in shapes.items())
     raise ValueError(

@@ -182,7 +182,7 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (is_percent and not 0 <= value <= 100):
-        raise ValueError(f"--min-quality must be a number, or a percentage such as 60%, got {text!r}")
+        raise ValueError(f"--min-quality must be a number, or a percentage from 0% to 100%, got {text!r}")
     if is_percent and model.calibration is None:
         raise ValueError(
             f"--min-quality {text} needs a calibrated model, and {model.network.path} is not: give a "

@@ -40,7 +40,9 @@ def test_aligned_faces_of_a_folder_more_than_a_batch(here: Path, capsys: pytest.
     printed = capsys.readouterr()
     assert "150 faces in 150 images" in printed.out
     best = int(np.argmax(qualities(images)))
-    assert printed.out.splitlines()[2].endswith(f"people/{best:03}.png")
+    assert " 90 % of the faces between " in printed.out
+    assert printed.out.splitlines()[2] == "     quality  file"
+    assert printed.out.splitlines()[3].endswith(f"people/{best:03}.png")
     assert "not scored" not in printed.err
 
 
@@ -235,3 +237,19 @@ def test_faces_of_videos_are_counted_by_tracks_and_frames(
     ):
         assert score(*inputs, "--every", "1", "--top", "3") == 0
         assert capsys.readouterr().out.startswith(told)
+
+
+def test_the_list_says_what_its_columns_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_aligned(here / "people", 3)
+    assert score("people", model="calibrated.onnx") == 0
+    _, distribution, heading, *faces = capsys.readouterr().out.splitlines()
+    assert "90 %" not in distribution  # of three faces
+    assert heading == "     quality  % of the reference below  file"
+    values = qualities(images)
+    best = int(np.argmax(values))
+    assert faces[0].split() == [
+        f"{values[best]:.4g}",
+        f"{CALIBRATION.percent(values[best]):.1f}",
+        f"people/{best:03}.png",
+    ]
+    assert faces[0].index("people/") == heading.index("file")
