@@ -158,7 +158,7 @@ class FaceNetwork:
             for name, output in zip(self._output_names, outputs, strict=True)
         }
 
-    def _rows(self, name: str, output: object, count: int) -> NDArray[Any]:
+    def _rows(self, name: str, output: Any, count: int) -> NDArray[Any]:
         """An output as a row for each of ``count`` faces; that of one may lack the axis of the batch."""
         if isinstance(output, (np.ndarray, np.generic)):
             rows = np.asarray(output)
