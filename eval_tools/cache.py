@@ -243,7 +243,7 @@ def _size(image: UInt8Array) -> tuple[int, int]:
 
 
 def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+    return f"{size[1]} x {size[0]}"
 
 
 class _Store:
@@ -283,7 +283,7 @@ def _computed(name: str, function: ImageFunction, pixels: UInt8Array, shape: tup
 def _common_size(functions: Mapping[str, ImageFunction]) -> tuple[int, int] | None:
     sizes = {name: function.image_size for name, function in functions.items() if function.image_size}
     if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size[0]} x {size[1]}" for name, size in sizes.items())
+        listed = ", ".join(f"{name} {size[1]} x {size[0]}" for name, size in sizes.items())
         raise ValueError(f"the models take images of different sizes ({listed}): run them one at a time")
     return next(iter(sizes.values()), None)
 

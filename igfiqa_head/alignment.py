@@ -75,7 +75,7 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = TEMPLATE_S
         aligned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=0)
     except cv2.error as error:  # OpenCV 4 takes no side of 2^15 pixels or more
         raise ValueError(
-            f"an image of {image.shape[0]} x {image.shape[1]} cannot be aligned: {error}"
+            f"an image of {image.shape[1]} x {image.shape[0]} cannot be aligned: {error}"
         ) from error
     return aligned.astype(np.uint8, copy=False)
 

@@ -7,12 +7,13 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
-from igfiqa_head.independent_rows import depend_on_company, unlike_faces
+from igfiqa_head.independent_rows import CPU_TOLERANCE, GPU_TOLERANCE, depend_on_company, unlike_faces
 from igfiqa_head.onnx_graph import OnnxGraph, read_onnx_graph
 from igfiqa_head.onnx_session import open_session
 
@@ -21,6 +22,7 @@ INPUT_CONTRACT = "float32 [N, 3, 112, 112], RGB, (x / 255 - 0.5) / 0.5"
 
 DEFAULT_SIZE = 112
 _MAX_SIZE = 1024
+_CPU = "CPUExecutionProvider"
 # On a CPU the activations of a small batch stay in its cache: MobileFaceNet runs 1.8 times as fast with
 # batches of 8 as with 128. A GPU wants large ones.
 _CPU_BATCH, _GPU_BATCH = 8, 64
@@ -55,7 +57,8 @@ class FaceNetwork:
         """Open the file and run it on patterns, since a graph's declared shapes may be open or wrong.
 
         Warns if it must be run with one face at a time, as insightface does: the batch is declared open, but
-        a shape in the graph is that of one face, or the graph was quantised dynamically.
+        a shape in the graph is that of one face, or the graph was quantised dynamically. Where it gives the
+        numbers of one face without the axis of the batch, as a squeezed output is, they are its row.
 
         Args:
             path: the ONNX file.
@@ -79,10 +82,10 @@ class FaceNetwork:
         self.mean, self.std = _checked(normalisation) or _normalisation(graph, self.metadata)
         self.fingerprint = _fingerprint(self.path, content, graph, (self.mean, self.std))
         self._output_names = [output.name for output in self._session.get_outputs()]
+        self.output_shapes: dict[str, tuple[int, ...]] = {}
         alone = self._run_batch(unlike_faces(self.image_size)[1:])
         self.output_shapes = {name: rows.shape[1:] for name, rows in alone.items()}
-        if self.batch_size > 1:
-            self._check_rows(alone, graph)
+        self._check_rows(alone, graph)
 
     def run(self, images: ArrayLike) -> dict[str, FloatArray]:
         """Every output [N, ...] by its name.
@@ -103,24 +106,29 @@ class FaceNetwork:
 
     def use_cpu(self) -> None:
         """Run on the CPU from now on, as insightface's ``prepare(ctx_id=-1)`` asks for."""
-        self._session.set_providers(["CPUExecutionProvider"])
+        self._session.set_providers([_CPU])
 
     def _check_rows(self, alone: dict[str, FloatArray], graph: OnnxGraph) -> None:
         """See to it that what is said of a face is said of it alone; ``alone`` is what it is by itself."""
-        if any(name.startswith("DynamicQuantize") for name in graph.operators):
+        faces = unlike_faces(self.image_size)
+        if self.batch_size > 1 and any(name.startswith("DynamicQuantize") for name in graph.operators):
             self._run_one_at_a_time("is quantised dynamically, by the range of all faces of a batch")
-            return
         try:
-            together = self._run_batch(unlike_faces(self.image_size))
+            again = self.run(faces)
         except ValueError:
-            self._run_one_at_a_time("does not run on two faces together")
-            return
-        if depend_on_company(alone, together):
+            if self.batch_size == 1:
+                raise
+            self._run_one_at_a_time("does not give a row for each of two faces together")
+            again = self.run(faces)
+        if depend_on_company(alone, again, self._rounding()):
             raise ValueError(
                 f"{self.path}: the output of a face depends on the other faces of the batch, or on chance: "
                 "it says nothing of the face. The network was probably exported in training mode: export it "
                 "again in evaluation mode (torch: model.eval() before the export)"
             )
+
+    def _rounding(self) -> float:
+        return CPU_TOLERANCE if self._session.get_providers()[0] == _CPU else GPU_TOLERANCE
 
     def _run_one_at_a_time(self, reason: str) -> None:
         self.batch_size = 1
@@ -143,18 +151,26 @@ class FaceNetwork:
             outputs = self._session.run(self._output_names, feed, _silent())
         except Exception as error:  # onnxruntime's own exceptions share no other base
             raise ValueError(
-                f"{self.path} does not run on {len(images)} faces of {_by(self.image_size)}: {error}"
+                f"{self.path} does not run on {_faces(len(images))} of {_by(self.image_size)}: {error}"
             ) from error
-        for name, rows in zip(self._output_names, outputs, strict=True):
-            if not isinstance(rows, np.ndarray) or rows.shape[:1] != (len(images),):
-                raise ValueError(
-                    f"{self.path}: output {name!r} has shape {list(np.shape(rows))} for {len(images)} faces, "
-                    "expected one row for each: not a network of single faces"
-                )
         return {
-            name: rows[:count].astype(np.float32)
-            for name, rows in zip(self._output_names, outputs, strict=True)
+            name: self._rows(name, output, len(images))[:count].astype(np.float32)
+            for name, output in zip(self._output_names, outputs, strict=True)
         }
+
+    def _rows(self, name: str, output: Any, count: int) -> NDArray[Any]:
+        """An output as a row for each of ``count`` faces; that of one may lack the axis of the batch."""
+        if isinstance(output, (np.ndarray, np.generic)):
+            rows = np.asarray(output)
+            if count == 1 and rows.shape[:1] != (1,) and rows.ndim < 2:
+                rows = rows[None]
+            if rows.shape == (count, *self.output_shapes.get(name, rows.shape[1:])):
+                return rows
+        row = list(self.output_shapes.get(name, ())) or "one row"
+        raise ValueError(
+            f"{self.path}: output {name!r} has shape {list(np.shape(output))} for {_faces(count)}, "
+            f"expected {row} for each: not a network of single faces"
+        )
 
 
 def check_images(images: ArrayLike, size: tuple[int, int]) -> UInt8Array:
@@ -210,7 +226,7 @@ def _face_input(
             f"{path} takes {received}; expected one input of faces, float [N, 3, H, W] with sizes of at most "
             f"{_MAX_SIZE}"
         )
-    on_cpu = session.get_providers()[0] == "CPUExecutionProvider"
+    on_cpu = session.get_providers()[0] == _CPU
     batch = shape[0] if isinstance(shape[0], int) else _CPU_BATCH if on_cpu else _GPU_BATCH
     height, width = (side if isinstance(side, int) else DEFAULT_SIZE for side in shape[2:])
     return inputs[0], batch, (height, width)
@@ -255,5 +271,9 @@ def _silent() -> onnxruntime.RunOptions:
     return options
 
 
+def _faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count} faces"
+
+
 def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+    return f"{size[1]} x {size[0]}"

@@ -97,7 +97,7 @@ class FaceDetector:
         except Exception as error:  # OpenCV's, onnxruntime's or insightface's: they share no other base
             height, width = image.shape[:2]
             raise ValueError(
-                f"the detector of {self.folder} fails on an image of {height} x {width}: {error}"
+                f"the detector of {self.folder} fails on an image of {width} x {height}: {error}"
             ) from error
         return [self._face(image, face) for face in found]
 

@@ -226,6 +226,6 @@ def _check_size(model: QualityModel) -> None:
     height, width = model.network.image_size
     if height != width or (height % 112 and height % 128):
         raise ValueError(
-            f"{model.network.path} takes faces of {height} x {width}; insightface aligns to squares of 112 "
+            f"{model.network.path} takes faces of {width} x {height}; insightface aligns to squares of 112 "
             "or 128 pixels and their multiples"
         )

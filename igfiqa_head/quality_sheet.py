@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from igfiqa_head.figure_files import save
 
 FloatArray = NDArray[np.float64]
+
+_WIDE, _MAX_DECIMALS = 1e6, 5
 
 
 def plot_quality_sheet(
@@ -24,8 +27,8 @@ def plot_quality_sheet(
 ) -> None:
     """Draw faces from the lowest to the highest quality, row by row, each above its score, as PNG or PDF.
 
-    The faces are evenly spaced over the ranks, from the lowest to the highest. The number left of a row is
-    the percentage of all images that rank below its first face.
+    The faces are evenly spaced over the ranks, from the lowest to the highest. The number left of a row, of
+    which there must be several, is the percentage of all images that rank below its first face.
 
     Args:
         images: [N, H, W, 3] RGB uint8, or a sequence of images of one size; only those shown are read.
@@ -46,6 +49,8 @@ def plot_quality_sheet(
     faces = _same_size([np.asarray(images[int(index)]) for index in chosen])
     rows, columns = -(-chosen.size // columns), min(columns, chosen.size)
     title = f"low  →  high quality, row by row ({chosen.size:,} of {count:,} images)"
+    if rows > 1:
+        title += "\nleft of a row: share of the images that score lower than its first"
     save(_sheet(faces, scores[chosen], 100 * ranks / count, rows, columns, title), path)
 
 
@@ -58,6 +63,15 @@ def _finite(quality: ArrayLike, count: int) -> FloatArray:
     if n_bad:
         raise ValueError(f"quality has {n_bad} NaN or infinite values: exclude those images first")
     return scores.astype(np.float64)
+
+
+def _labels(scores: FloatArray) -> list[str]:
+    """The scores with as many decimals each, of which the range needs about three digits."""
+    largest = float(np.abs(scores).max())
+    if largest >= _WIDE:
+        return [f"{score:.3g}" for score in scores]
+    decimals = 3 - math.ceil(math.log10(float(np.ptp(scores)) or largest or 1.0))
+    return [f"{score:.{min(max(decimals, 0), _MAX_DECIMALS)}f}" for score in scores]
 
 
 def _same_size(faces: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
@@ -85,13 +99,13 @@ def _sheet(
     figure = Figure(figsize=(0.62 * columns, 0.62 * rows * cell_height / cell_width))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_title(title, fontsize=9)
+    labels = _labels(scores)
     for index, face in enumerate(faces):
         top, left = index // columns * cell_height, index % columns * cell_width
         canvas[top : top + height, left : left + width] = face
         middle = top + (height + cell_height) / 2
-        score = np.format_float_positional(scores[index], precision=3, fractional=False, trim="-")
-        axes.text(left + width / 2, middle, score, ha="center", va="center", fontsize=7)
-        if left == 0:
+        axes.text(left + width / 2, middle, labels[index], ha="center", va="center", fontsize=7)
+        if left == 0 and rows > 1:
             text = f"{percent[index]:.0f} %"
             axes.text(-0.1 * width, top + height / 2, text, ha="right", va="center", fontsize=7, color="0.35")
     axes.imshow(canvas, interpolation="antialiased")

@@ -241,7 +241,7 @@ def _embedding_output(network: FaceNetwork) -> tuple[str, int]:
     if network.image_size != (DEFAULT_SIZE, DEFAULT_SIZE):
         height, width = network.image_size
         raise ValueError(
-            f"{network.path} takes faces of {height} x {width}, expected {DEFAULT_SIZE} x {DEFAULT_SIZE}, as "
+            f"{network.path} takes faces of {width} x {height}, expected {DEFAULT_SIZE} x {DEFAULT_SIZE}, as "
             "insightface aligns them"
         )
     return name, size

@@ -31,9 +31,19 @@ class QualityModel:
     """
 
     def __init__(
-        self, path: str | Path, providers: Sequence[str] | None = None, threads: int | None = None
+        self,
+        path: str | Path,
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        *,
+        check_channels: bool = True,
     ) -> None:
         """Open an ONNX file, see :class:`FaceNetwork`.
+
+        Args:
+            path, providers, threads: as there.
+            check_channels: warn of faces whose red and blue seem to be swapped; False where the order is
+                known because this package has decoded the images.
 
         Raises:
             ValueError: as there, or the network does not give one number for each face, or its calibration is
@@ -42,7 +52,7 @@ class QualityModel:
         self.network = FaceNetwork(path, providers=providers, threads=threads)
         self.output = _quality_output(self.network)
         self.calibration = _calibration(self.network)
-        self._guard = ChannelGuard()
+        self._guard = ChannelGuard() if check_channels else None
 
     @property
     def embeds(self) -> bool:
@@ -93,7 +103,7 @@ class QualityModel:
     def _run(self, images: ArrayLike, order: str) -> dict[str, FloatArray]:
         pixels = check_images(images, self.network.image_size)
         rgb = pixels if order == "RGB" else pixels[..., ::-1]
-        complaint = self._guard.complaint(rgb)
+        complaint = None if self._guard is None else self._guard.complaint(rgb)
         if complaint is not None:
             warnings.warn(f"{complaint}. {_ORDERS[order]}", stacklevel=3)
         return self.network.run(rgb)
@@ -108,7 +118,8 @@ def _quality_output(network: FaceNetwork) -> str:
     if network.metadata.get("kind") == "fused":
         raise ValueError(
             f"{network.path} is a fused recogniser, whose quality is the norm of its embedding: insightface "
-            "loads it from a pack by itself and face.embedding_norm is the quality"
+            "loads it from a pack by itself and face.embedding_norm is the quality. For a quality "
+            "model export it with --kind quality"
         )
     given = ", ".join(f"{name} {['N', *shape]}" for name, shape in shapes.items())
     raise ValueError(

@@ -68,7 +68,7 @@ class OnnxQuality:
         self, path: str | Path, *, providers: Sequence[str] | None = None, threads: int | None = None
     ) -> None:
         """Open an ONNX file, see :class:`igfiqa_head.runtime.QualityModel`."""
-        self.model = QualityModel(path, providers=providers, threads=threads)
+        self.model = QualityModel(path, providers=providers, threads=threads, check_channels=False)
         self.image_size: tuple[int, int] | None = self.model.network.image_size
         self.row_shape: tuple[int, ...] = ()
         self.fingerprint = f"{self.model.network.fingerprint} {self.model.output}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ from eval_tools.scores import FloatArray
 from eval_tools.verification import OperatingPoint
 from igfiqa_head.figure_files import save
 
-QUALITY_BINS = 50
+QUALITY_BINS, QUANTILES = 50, (0.01, 0.99)
 
 
 def plot_quality_histogram(
@@ -38,7 +38,7 @@ def plot_quality_histogram(
     figure, axes = _panel(title)
     for index, (name, density) in enumerate(densities.items()):
         _draw_histogram(axes, density, edges, index, plain(name))
-    axes.set(xlabel="quality, min-max normalised over all sets", ylabel="density", xlim=(0, 1))
+    axes.set(xlabel="quality, scaled: 0 and 1 are its 1 % and 99 % quantiles", ylabel="density", xlim=(0, 1))
     figure.legend(loc="outside lower center", fontsize=8, frameon=False, ncols=min(len(densities), 4))
     save(figure, path)
 
@@ -46,7 +46,8 @@ def plot_quality_histogram(
 def quality_densities(quality: Mapping[str, ArrayLike]) -> tuple[FloatArray, dict[str, FloatArray]]:
     """Histograms of one method's quality on several test sets, each with an area of 1.
 
-    The lowest quality of all sets together becomes 0 and the highest 1, which keeps the sets comparable.
+    The lowest 1 % quantile of a set becomes 0 and the highest 99 % quantile 1, which keeps the sets
+    comparable and leaves room for a quality with a long tail. What lies beyond is in the bins at the ends.
 
     Args:
         quality: test set -> quality [N]; values that are not finite are left out.
@@ -62,13 +63,18 @@ def quality_densities(quality: Mapping[str, ArrayLike]) -> tuple[FloatArray, dic
     finite = {name: values for name, values in finite.items() if values.size}
     if not finite:
         raise ValueError(f"there is no finite quality to draw, got {len(quality)} test sets")
-    low = min(float(values.min()) for values in finite.values())
-    spread = max(float(values.max()) for values in finite.values()) - low
+    low, high = _ends(finite.values(), QUANTILES) or _ends(finite.values(), (0.0, 1.0)) or (0.0, 1.0)
     edges = np.linspace(0.0, 1.0, QUALITY_BINS + 1)
     return edges, {
-        name: np.histogram((values - low) / (spread or 1.0), edges, density=True)[0]
+        name: np.histogram(((values - low) / (high - low)).clip(0.0, 1.0), edges, density=True)[0]
         for name, values in finite.items()
     }
+
+
+def _ends(sets: Iterable[FloatArray], quantiles: tuple[float, float]) -> tuple[float, float] | None:
+    """The lowest and the highest of two quantiles of several sets; None if they are equal."""
+    lows, highs = zip(*(np.quantile(values, quantiles) for values in sets), strict=True)
+    return (float(min(lows)), float(max(highs))) if min(lows) < max(highs) else None
 
 
 def plot_similarity_histogram(

@@ -189,7 +189,7 @@ function drawQuality() {
       return {x: middles(method.edges), y: density, mode: "lines", fill: "tozeroy", fillcolor: tinted(look.color, .08),
         line: {...stroke(look, 1.5), shape: "hvh"}, name: escaped(test_set), hovertemplate: "%{x:.2f}<br>density %{y:.3g}"};
     });
-    Plotly.react(boxes[index], traces, layout(escaped(method.method), axis("quality, scaled", {range: [0, 1]}),
+    Plotly.react(boxes[index], traces, layout(escaped(method.method), axis("quality, scaled: 0 and 1 are its 1 % and 99 % quantiles", {range: [0, 1]}),
       axis("density", {rangemode: "tozero"}), legendBelow), config);
   });
 }

@@ -24,6 +24,11 @@ def add_parser(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from igfiqa_head.insightface import install
+    from igfiqa_head.runtime import QualityModel
 
-    print(f"installed {install(options.pack, options.model)}")
+    path = install(options.pack, options.model)
+    print(f"installed {path}")
+    print("attach(app), from igfiqa_head.insightface, now finds it in this pack: face.quality is its score")
+    if QualityModel(path, providers=["CPUExecutionProvider"]).calibration is None:
+        print("it is not calibrated (igfiqa-eval calibrate): face.quality_percent stays None")
     return 0

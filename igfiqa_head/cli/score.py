@@ -126,7 +126,9 @@ def _add_outputs(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
-    model = QualityModel(options.model, providers=options.providers, threads=options.threads)
+    model = QualityModel(
+        options.model, providers=options.providers, threads=options.threads, check_channels=False
+    )
     if options.calibration:
         model.calibration = Calibration.load(options.calibration)
     least = _least_quality(options.min_quality, model)
@@ -180,7 +182,7 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (is_percent and not 0 <= value <= 100):
-        raise ValueError(f"--min-quality must be a number, or a percentage such as 60%, got {text!r}")
+        raise ValueError(f"--min-quality must be a number, or a percentage from 0% to 100%, got {text!r}")
     if is_percent and model.calibration is None:
         raise ValueError(
             f"--min-quality {text} needs a calibrated model, and {model.network.path} is not: give a "
@@ -211,7 +213,7 @@ def _finder(options: argparse.Namespace, model: QualityModel) -> FaceFinder:
     detector = None
     if options.pack is not None:
         if height != width:
-            raise ValueError(f"{options.model} takes {height} x {width}: only square faces can be aligned")
+            raise ValueError(f"{options.model} takes {width} x {height}: only square faces can be aligned")
         detector = FaceDetector(
             options.pack,
             face_size=height,

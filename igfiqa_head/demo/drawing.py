@@ -77,7 +77,7 @@ FIRST_SCREEN = """
 def introduction_html(model: QualityModel, *, finds_faces: bool) -> str:
     """What the page is for, and what the model takes."""
     height, width = model.network.image_size
-    takes = f"aligned crops of {height} × {width} pixels"
+    takes = f"aligned crops of {width} × {height} pixels"
     if finds_faces:
         takes = f"photographs, whose faces are found, and {takes}"
     else:

@@ -56,7 +56,7 @@ def launch(
     """
     _check_loopback(host)
     gradio = _import_gradio()
-    model = QualityModel(model_path)
+    model = QualityModel(model_path, check_channels=False)
     detector = None
     if pack is not None:
         from igfiqa_head.faces import FaceDetector

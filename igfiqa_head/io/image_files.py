@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from igfiqa_head.io.image_headers import format_of
+from igfiqa_head.io.image_headers import format_of, not_read, unread_format
 from igfiqa_head.text import first_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")
@@ -24,13 +24,6 @@ _OTHER_FORMATS = {
 }  # fmt: skip
 _FORMAT_OF_SUFFIX = {suffix: name for name, suffixes in _OTHER_FORMATS.items() for suffix in suffixes}
 _TEXTS = (".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".idx")
-_STARTS = (
-    (b"GIF8", "GIF"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"), (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"), (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"8BPS", "Photoshop"),
-)  # fmt: skip
-_HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
-    (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"
-)
 _SHOWN = 3
 
 
@@ -50,8 +43,8 @@ def why_unread(path: str) -> str | None:
     readable = format_of(start)
     if readable and (readable != "BMP" or start[6:10] == bytes(4)):  # "BM" may start a text
         return f"this {readable} image is not read under this name: rename it to end in .{readable.lower()}"
-    name = name or _format_by_start(start)
-    return None if name is None else f"pictures in the format {name} are not read: convert it to JPEG or PNG"
+    name = name or unread_format(start)
+    return None if name is None else not_read(name)
 
 
 def start_of(path: str) -> bytes:
@@ -63,12 +56,6 @@ def start_of(path: str) -> bytes:
             return file.read(16)
     except OSError:
         return b""
-
-
-def _format_by_start(start: bytes) -> str | None:
-    if start[4:8] == b"ftyp":
-        return _HEIF_BRANDS.get(start[8:12])  # others are videos
-    return next((name for magic, name in _STARTS if start.startswith(magic)), None)
 
 
 @dataclass

@@ -47,7 +47,7 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
     height, width = image_size(encoded)
     if height * width > max_pixels:
         raise TooManyPixelsError(
-            f"the image is {height} x {width}, more than the limit of {max_pixels} pixels"
+            f"the image is {width} x {height}, more than the limit of {max_pixels} pixels"
         )
     name = format_of(encoded)
     if name == "JPEG":
@@ -99,6 +99,6 @@ def check_square(image: NDArray[np.uint8], side: int | None, name: str) -> None:
     """Raise ``ValueError``, naming the image, unless it is ``side`` x ``side`` pixels or ``side`` is None."""
     if side is not None and image.shape[:2] != (side, side):
         raise ValueError(
-            f"{name} is {image.shape[0]} x {image.shape[1]}, expected {side} x {side}: align all faces to "
+            f"{name} is {image.shape[1]} x {image.shape[0]}, expected {side} x {side}: align all faces to "
             "that size first (docs/data.md says how)"
         )

@@ -34,6 +34,7 @@ class FaceFinder:
     ) -> None:
         self.size = size
         self.detector = detector
+        self._is_tolerant = tolerant
         self._checks_next = detector is None and not tolerant
 
     def find(self, sources: Sequence[Source | Unread]) -> Iterator[Found]:
@@ -66,7 +67,7 @@ class FaceFinder:
 
     def _misfit(self, picture: Picture) -> str:
         height, width = picture.bgr.shape[:2]
-        return f"{height} x {width} pixels are no aligned face of {self.size[0]} x {self.size[1]}"
+        return f"{width} x {height} pixels are no aligned face of {self.size[1]} x {self.size[0]}"
 
     def _find_in_image(self, picture: Picture | Unread) -> Found:
         if isinstance(picture, Unread):
@@ -109,7 +110,8 @@ class FaceFinder:
         if picture.bgr.shape[:2] == self.size:
             return [(ScoredFace(source, folder, frame, face=0), picture.bgr)]
         if self.detector is None:
-            raise ValueError(self._misfit(picture))
+            hint = "" if self._is_tolerant else "; --pack finds the faces of photographs"
+            raise ValueError(self._misfit(picture) + hint)
         return [
             (ScoredFace(source, folder, frame, number, face.box, face.detection_score), face.aligned)
             for number, face in enumerate(self.detector.find(picture.bgr))

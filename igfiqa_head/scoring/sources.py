@@ -230,7 +230,7 @@ def _open_video(path: str, max_pixels: int) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise ValueError("the video cannot be opened: damaged, or of a format that OpenCV does not read")
     if height * width > max_pixels:
-        size = f"its frames are {height:.0f} x {width:.0f}, more than the limit of {max_pixels} pixels"
+        size = f"its frames are {width:.0f} x {height:.0f}, more than the limit of {max_pixels} pixels"
         raise ValueError(f"{size}; a larger --max-megapixels takes them")
     return capture
 

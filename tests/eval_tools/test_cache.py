@@ -277,7 +277,7 @@ def test_other_sizes_and_types_are_bad_images() -> None:
     images[3] = images[3] / 255
     arrays, bad = apply_cached({"m": function}, images, None, on_bad="exclude", progress=False)
     assert list(bad) == [1, 2, 3]
-    assert bad[1] == "image 1: the image is 4 x 5, expected 6 x 5: align and crop the faces first"
+    assert bad[1] == "image 1: the image is 5 x 4, expected 5 x 6: align and crop the faces first"
     assert "got uint8 [6, 5]" in bad[2]
     assert "got float64" in bad[3]
     assert np.isnan(arrays["m"]).all(axis=1).tolist() == [False, True, True, True] + [False] * 4
@@ -287,7 +287,7 @@ def test_other_sizes_and_types_are_bad_images() -> None:
 def test_without_a_size_most_images_set_it(odd: int) -> None:
     images = list(Images(9).pixels)
     images[odd] = images[odd][:5]
-    with pytest.raises(ValueError, match=f"image {odd}: the image is 5 x 5, expected 6 x 5"):
+    with pytest.raises(ValueError, match=f"image {odd}: the image is 5 x 5, expected 5 x 6"):
         apply(Means(), images, None)
     _, bad = apply_cached({"m": Means()}, images, None, on_bad="exclude", chunk=4, progress=False)
     assert list(bad) == [odd]
@@ -295,7 +295,7 @@ def test_without_a_size_most_images_set_it(odd: int) -> None:
 
 def test_a_first_chunk_of_another_size_is_one_error() -> None:
     images = [image[:5] if index < 4 else image for index, image in enumerate(Images(10).pixels)]
-    with pytest.raises(ValueError, match="most images are 6 x 5, but the first ones are 5 x 5: align"):
+    with pytest.raises(ValueError, match="most images are 5 x 6, but the first ones are 5 x 5: align"):
         apply(Means(), images, None, on_bad="exclude")
 
 
@@ -325,7 +325,7 @@ def test_functions_that_break_their_promises_are_refused() -> None:
 def test_functions_of_different_sizes_are_refused() -> None:
     functions = {"a": Means(), "b": Means()}
     functions["a"].image_size, functions["b"].image_size = (6, 5), (12, 12)
-    with pytest.raises(ValueError, match=r"a 6 x 5, b 12 x 12\): run them one at a time"):
+    with pytest.raises(ValueError, match=r"a 5 x 6, b 12 x 12\): run them one at a time"):
         apply_cached(functions, Images(4), None, progress=False)
 
 

@@ -296,6 +296,28 @@ def test_sheet_with_fewer_images_than_cells(tmp_path: Path) -> None:
     assert rows[3] > rows[2] + 10
 
 
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        ([0.1162, 0.4, 0.5831], ["0.116", "0.400", "0.583"]),
+        ([-1.5, 0.0, 12.25], ["-1.5", "0.0", "12.2"]),
+        ([3.0, 900.4, 4000.0], ["3", "900", "4000"]),
+        ([2e6, 3e7, 4e8], ["2e+06", "3e+07", "4e+08"]),
+        ([0.5, 0.5, 0.5], ["0.500", "0.500", "0.500"]),
+    ],
+)
+def test_sheet_says_what_its_numbers_are(
+    scores: list[float], labels: list[str], tmp_path: Path, figures: list[Figure]
+) -> None:
+    plot_quality_sheet(FACES, scores, tmp_path / "a.png", rows=1, columns=3)
+    plot_quality_sheet(FACES, scores, tmp_path / "b.png", rows=2, columns=2)
+    one, two = (figure.axes[0] for figure in figures)
+    assert [text.get_text() for text in one.texts] == labels
+    assert "left" not in one.get_title()
+    assert [text.get_text() for text in two.texts] == [labels[0], "0 %", labels[1], labels[2], "67 %"]
+    assert two.get_title().endswith("\nleft of a row: share of the images that score lower than its first")
+
+
 def test_sheet_reads_only_what_it_shows(tmp_path: Path) -> None:
     class Faces(list[NDArray[np.uint8]]):
         read: int = 0

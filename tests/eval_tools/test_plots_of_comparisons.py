@@ -204,6 +204,29 @@ def test_quality_histograms_are_normalised_together() -> None:
     assert np.flatnonzero(densities["b"]).tolist() == [25, 49]
 
 
+def test_the_histogram_of_a_quality_with_a_long_tail_is_no_single_bar(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    values = np.concatenate([np.arange(1000.0), [1e6, 1e7]])
+    _, densities = quality_densities({"sharpness": values})
+    counts = densities["sharpness"] * len(values) / 50
+    assert counts.sum() == pytest.approx(len(values))  # the outliers too
+    assert (counts > 15).all()
+    plot_quality_histogram({"sharpness": values}, tmp_path / "a.png")
+    assert "1 % and 99 % quantiles" in figures[0].axes[0].get_xlabel()
+
+
+def test_a_small_set_beyond_a_large_one_is_not_one_bar() -> None:
+    sets = {"large": np.linspace(0, 1, 10_000), "small": np.linspace(5, 6, 50)}
+    _, densities = quality_densities(sets)
+    assert np.count_nonzero(densities["small"]) > 5
+
+
+def test_quality_histograms_of_nearly_equal_scores_keep_their_ends() -> None:
+    _, densities = quality_densities({"a": np.array([*np.ones(500), 3.0])})
+    assert np.flatnonzero(densities["a"]).tolist() == [0, 49]
+
+
 def test_quality_histogram_of_equal_scores_and_of_none(tmp_path: Path) -> None:
     plot_quality_histogram({"a": np.ones(5)}, tmp_path / "a.png")
     with pytest.raises(ValueError, match="no finite quality"):

@@ -120,7 +120,7 @@ def test_arguments_out_of_range(pack: Path, options: dict[str, object], message:
         (np.zeros((8, 8), np.uint8), r"BGR uint8 image \[H, W, 3\], got uint8 \[8, 8\]"),
         (np.zeros((8, 8, 3), np.float32), "got float32"),
         (np.zeros((0, 8, 3), np.uint8), r"got uint8 \[0, 8, 3\]"),
-        (np.zeros((1, 5000, 3), np.uint8), "fails on an image of 1 x 5000"),
+        (np.zeros((1, 5000, 3), np.uint8), "fails on an image of 5000 x 1"),
     ],
 )
 def test_images_that_cannot_be_searched(detector: FaceDetector, image: np.ndarray, message: str) -> None:

@@ -144,7 +144,7 @@ def test_files_that_are_no_face_network_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "text.onnx", "not a complete ONNX model")
     (tmp_path / "empty.onnx").write_bytes(b"")
     refused(tmp_path / "empty.onnx", "hold no ONNX graph")
-    refused(write_model(tmp_path / "wrong.onnx", input_shape=["N", 3, "H", "W"]), "does not run on 1 faces")
+    refused(write_model(tmp_path / "wrong.onnx", input_shape=["N", 3, "H", "W"]), "does not run on 1 face of")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,9 @@ def batch_of_one_inside(path: Path) -> Path:
 def test_a_batch_of_one_inside_is_run_with_one_face_at_a_time(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.warns(UserWarning, match="m.onnx does not run on two faces together: .* one face at a time"):
+    with pytest.warns(
+        UserWarning, match="m.onnx does not give a row for each of two faces together: .* one face at a time"
+    ):
         network = FaceNetwork(batch_of_one_inside(tmp_path / "m.onnx"))
     images = faces(11)
     assert np.allclose(network.run(images)["embedding"], expected(images, 8), atol=1e-5)
@@ -209,6 +211,84 @@ def test_one_row_for_all_faces_is_one_face_at_a_time_too(tmp_path: Path) -> None
         network = FaceNetwork(path)
     images = faces(3)
     assert np.allclose(network.run(images)["embedding"], expected(images, 8), atol=1e-5)
+
+
+def squeezed(path: Path, outputs: dict[str, int], *nodes: onnx.NodeProto, **weights: np.ndarray) -> Path:
+    """A model with nodes between ``raw`` and its output, which is declared with no shape."""
+    with_operators(write_model(path, outputs), *nodes, **weights)
+    model = onnx.load(path)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    onnx.save(model, path)
+    return path
+
+
+def test_a_squeezed_quality_is_one_number_for_each_face(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """``model(x).squeeze()`` gives [] for one face and [N] for several."""
+    model = QualityModel(
+        squeezed(tmp_path / "q.onnx", {"quality": 1}, node("Squeeze", "raw", to="quality")), threads=1
+    )
+    for count in (1, 2, 8, 9):  # batches of 8: the last of 9 faces is run alone
+        images = faces(count)
+        assert np.allclose(model.score_rgb(images), expected(images, 1)[:, 0], atol=1e-5)
+    assert not recwarn.list
+
+
+def test_a_squeezed_embedding_is_a_row_for_each_face(tmp_path: Path) -> None:
+    network = FaceNetwork(squeezed(tmp_path / "m.onnx", {"embedding": 8}, node("Squeeze", "raw")))
+    for count in (1, 8, 9):
+        assert np.allclose(network.run(faces(count))["embedding"], expected(faces(count), 8), atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [2, 8])
+def test_a_flattened_batch_is_run_with_one_face_at_a_time(tmp_path: Path, width: int) -> None:
+    """Of one face it gives [D], of N faces [N * D], so that [2] may be one face of two numbers."""
+    flat = node("Reshape", "raw", "shape")
+    path = squeezed(tmp_path / "m.onnx", {"embedding": width}, flat, shape=np.array([-1]))
+    with pytest.warns(UserWarning, match="for each of two faces together: .* one face at a time"):
+        network = FaceNetwork(path)
+    assert network.output_shapes == {"embedding": (width,)}
+    assert np.allclose(network.run(faces(3))["embedding"], expected(faces(3), width), atol=1e-5)
+
+
+def test_one_sum_of_two_numbers_is_not_taken_for_two_faces(tmp_path: Path) -> None:
+    total = node("ReduceSum", "raw", "axis", keepdims=0)
+    path = squeezed(tmp_path / "m.onnx", {"embedding": 2}, total, axis=np.array([0]))
+    with pytest.warns(UserWarning, match="one face at a time"):
+        network = FaceNetwork(path)
+    assert np.allclose(network.run(faces(2))["embedding"], expected(faces(2), 2), atol=1e-5)
+
+
+def test_one_row_of_a_fixed_batch_says_nothing_of_a_face(tmp_path: Path) -> None:
+    path = with_operators(
+        write_model(tmp_path / "m.onnx", batch=4),
+        node("ReduceSum", "raw", "axis", keepdims=0),
+        axis=np.array([0]),
+    )
+    refused(path, r"has shape \[8\] for 4 faces, expected one row for each")
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+@pytest.mark.parametrize("share", [0.003, 0.5])
+def test_a_little_chance_is_refused(tmp_path: Path, batch: int | str, share: float) -> None:
+    path = with_operators(
+        write_model(tmp_path / "m.onnx", batch=batch),
+        node("RandomNormalLike", "raw", to="noise", scale=share),
+        node("Add", "raw", "noise"),
+    )
+    refused(path, "depends on the other faces of the batch, or on chance")
+
+
+def test_a_small_share_of_the_mean_of_the_batch_is_refused(tmp_path: Path) -> None:
+    path = with_operators(
+        write_model(tmp_path / "m.onnx"),
+        node("ReduceMean", "raw", "zero", to="mean"),
+        node("Mul", "mean", "share", to="part"),
+        node("Sub", "raw", "part"),
+        zero=np.array([0]), share=np.array(0.003, np.float32),
+    )  # fmt: skip
+    refused(path, "depends on the other faces of the batch")
 
 
 @pytest.mark.parametrize("batch", ["N", 4])
@@ -355,7 +435,7 @@ def test_a_model_without_one_quality_is_refused(tmp_path: Path, outputs: dict[st
 
 def test_a_fused_recogniser_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"f.onnx is a fused recogniser, .* face.embedding_norm is the quality"
+        ValueError, match=r"f.onnx is a fused recogniser, .*embedding_norm .* export it with --kind quality"
     ):
         QualityModel(write_model(tmp_path / "f.onnx", {"embedding": 8}, metadata={"kind": "fused"}))
 

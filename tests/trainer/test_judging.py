@@ -119,5 +119,5 @@ def test_an_image_that_cannot_be_read_is_one_error(tmp_path: Path) -> None:
     images = list(test_set.images)
     images[7] = np.zeros((100, 112, 3), np.uint8)
     broken = VerificationSet(images, test_set.pairs, test_set.is_genuine, names=[f"f{i}" for i in range(40)])
-    with pytest.raises(ValueError, match=r"image 7 \(f7\): the image is 100 x 112, .*; repair it or take it"):
+    with pytest.raises(ValueError, match=r"image 7 \(f7\): the image is 112 x 100, .*; repair it or take it"):
         judged(tmp_path, broken)

@@ -8,12 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from igfiqa_head.cli import main
-from tests.igfiqa_head.cli.inputs import SIZE, rows, score, write_aligned
+from tests.igfiqa_head.cli.inputs import CALIBRATION, rows, score, write_aligned
 from tests.onnx_models import write_model
 from tests.packs import make_pack
 
@@ -50,10 +48,24 @@ def test_install_puts_the_model_where_insightface_does_not_look(
     pack = make_pack(tmp_path)
     model = write_model(tmp_path / "quality.onnx", {"quality": 1}, size=112)
     assert main(["install", str(pack), str(model)]) == 0
-    installed = Path(capsys.readouterr().out.strip().removeprefix("installed "))
+    first, *others = capsys.readouterr().out.splitlines()
+    installed = Path(first.removeprefix("installed "))
+    assert [line.split()[0] for line in others] == ["attach(app),", "it"]
+    assert "is not calibrated (igfiqa-eval calibrate): face.quality_percent stays None" in others[1]
     assert installed.read_bytes() == model.read_bytes()
     assert installed.parent != pack
     assert installed.is_relative_to(pack)
+
+
+def test_the_installation_of_a_calibrated_model_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = {"calibration": CALIBRATION.to_json()}
+    model = write_model(tmp_path / "quality.onnx", {"quality": 1}, size=112, metadata=metadata)
+    assert main(["install", str(make_pack(tmp_path)), str(model)]) == 0
+    printed = capsys.readouterr().out
+    assert "\nattach(app), from igfiqa_head.insightface, now finds it" in printed
+    assert "calibrated" not in printed
 
 
 def test_the_home_folder_is_found_behind_an_equals_sign(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,10 +86,8 @@ def test_other_commands_give_one_line_too(
 
 
 def test_warnings_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (here / "people").mkdir()
-    for index in range(12):
-        cv2.imwrite(f"people/{index}.png", np.full((SIZE, SIZE, 3), (200, 100, 50), np.uint8))
-    assert score("people") == 0
+    write_aligned(here / "people", 2)
+    assert score("people", "--min-quality", "1e9") == 0
     assert capsys.readouterr().err.count("igfiqa: warning: ") == 1
 
 

@@ -40,7 +40,9 @@ def test_aligned_faces_of_a_folder_more_than_a_batch(here: Path, capsys: pytest.
     printed = capsys.readouterr()
     assert "150 faces in 150 images" in printed.out
     best = int(np.argmax(qualities(images)))
-    assert printed.out.splitlines()[2].endswith(f"people/{best:03}.png")
+    assert " 90 % of the faces between " in printed.out
+    assert printed.out.splitlines()[2] == "     quality  file"
+    assert printed.out.splitlines()[3].endswith(f"people/{best:03}.png")
     assert "not scored" not in printed.err
 
 
@@ -212,3 +214,42 @@ def test_real_faces_at_the_usual_size(here: Path) -> None:
     write_model(here / "full.onnx", {"quality": 1}, size=112)
     assert score(LFW, "--output", "scores.csv", model="full.onnx") == 0
     assert len(set(column("scores.csv"))) > 900
+
+
+def test_the_frames_of_a_bluish_face_raise_no_doubt_of_the_channels(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the command decodes has its channels in the right order, whatever the light was."""
+    write_video(here / "clip.avi", [np.full((SIZE, SIZE, 3), (150, 130, 130), np.uint8)] * 30)
+    assert score("clip.avi", "--every", "1", "--top", "30") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_faces_of_videos_are_counted_by_tracks_and_frames(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(here / "clip.avi", [np.full((SIZE, SIZE, 3), grey, np.uint8) for grey in range(90, 140, 10)])
+    write_aligned(here / "people", 2)
+    for inputs, told in (
+        (["clip.avi"], "1 face in 3 frames of 1 video\n"),
+        (["clip.avi", "people"], "3 faces in 2 images and 3 frames of 1 video\n"),
+        (["people"], "2 faces in 2 images\n"),
+    ):
+        assert score(*inputs, "--every", "1", "--top", "3") == 0
+        assert capsys.readouterr().out.startswith(told)
+
+
+def test_the_list_says_what_its_columns_are(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_aligned(here / "people", 3)
+    assert score("people", model="calibrated.onnx") == 0
+    _, distribution, heading, *faces = capsys.readouterr().out.splitlines()
+    assert "90 %" not in distribution  # of three faces
+    assert heading == "     quality  % of the reference below  file"
+    values = qualities(images)
+    best = int(np.argmax(values))
+    assert faces[0].split() == [
+        f"{values[best]:.4g}",
+        f"{CALIBRATION.percent(values[best]):.1f}",
+        f"people/{best:03}.png",
+    ]
+    assert faces[0].index("people/") == heading.index("file")

@@ -68,7 +68,7 @@ def test_everything_in_a_folder_is_scored_or_listed_or_counted(
     unread = {row["source"][6:]: row["problem"] for row in found if row["problem"]}
     assert list(unread) == ["c", "d.HEIC", "e.tiff", "f.gif", "g.ppm", "h.jp2", "pairs.bin"]
     assert "rename it to end in .jpeg" in unread["c"]
-    assert unread["d.HEIC"] == "pictures in the format HEIC are not read: convert it to JPEG or PNG"
+    assert unread["d.HEIC"] == "HEIC pictures are not read: convert them to JPEG or PNG"
     assert "named itself" in unread["pairs.bin"]
     printed = capsys.readouterr()
     assert "3 faces in 3 images" in printed.out
@@ -223,7 +223,10 @@ def test_a_video_of_photographs_without_a_pack_is_one_problem(here: Path) -> Non
         ("people --output a.csv --best-per-folder ./a.csv", "the same file"),
         ("people --min-quality good", "must be a number, or a percentage"),
         ("people --min-quality nan", "must be a number, or a percentage"),
-        ("people --min-quality 130% --model calibrated.onnx", "must be a number, or a percentage"),
+        (
+            "people --min-quality 101% --model calibrated.onnx",
+            "must be a number, or a percentage from 0% to 100%",
+        ),
         ("people --min-quality 60%", "needs a calibrated model"),
         ("people --calibration people/000.png", "people/000.png"),
         ("people --pack nopack", "no insightface pack 'nopack'"),
@@ -275,3 +278,15 @@ def test_one_quality_for_all_faces_is_told(here: Path, capsys: pytest.CaptureFix
         (here / "people" / f"{index}.png").write_bytes(encode_image(aligned(0), ".png"))
     assert score("people") == 0
     assert "all faces have the same quality" in capsys.readouterr().out
+
+
+def test_photographs_in_a_folder_of_aligned_faces_are_told_wide_by_high_with_the_way_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "mixed", 1)
+    cv2.imwrite(str(here / "mixed/photo.png"), np.zeros((480, 640, 3), np.uint8))
+    assert score("mixed") == 1
+    told = "photo.png: 640 x 480 pixels are no aligned face of 16 x 16"
+    assert f"{told}; --pack finds the faces of photographs" in capsys.readouterr().err
+    assert score("mixed", "--aligned") == 1
+    assert f"{told}\n" in capsys.readouterr().err

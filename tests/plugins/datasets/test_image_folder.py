@@ -73,11 +73,11 @@ def test_pictures_that_are_left_out_are_told(tmp_path: Path) -> None:
     assert [os.path.basename(path) for path in dataset.paths] == ["face.jfif"]
     left_out, passed_over = dataset.notes
     assert left_out.startswith("pictures left out: 3: overview.png (it lies beside")
-    assert "id/phone.HEIC (pictures in the format HEIC are not read" in left_out
+    assert "id/phone.HEIC (HEIC pictures are not read" in left_out
     assert passed_over == "files passed over, hidden or no pictures: 1: id/.DS_Store."
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "phone.HEIC").touch()
-    with pytest.raises(ValueError, match=r"other has no images \(.*\): pictures in the format HEIC are not"):
+    with pytest.raises(ValueError, match=r"other has no images \(.*\): HEIC pictures are not"):
         ImageFolderDataset(tmp_path)
 
 

@@ -76,7 +76,7 @@ def test_grey_images_have_three_channels(tmp_path: Path) -> None:
 
 def test_images_of_another_size(tmp_path: Path) -> None:
     write_records(tmp_path, [encode_image(face(0)), encode_image(face(0)[:100])], [0, 1])
-    with pytest.raises(ValueError, match="image of key 2 is 100 x 112, expected 112 x 112"):
+    with pytest.raises(ValueError, match="image of key 2 is 112 x 100, expected 112 x 112"):
         RecordIODataset(tmp_path)[1]
     assert RecordIODataset(tmp_path, image_size=None)[1][0].shape == (100, 112, 3)
 
