@@ -99,7 +99,7 @@ class CsvFile:
             for row in islice(filter(any, reader), 1, None):
                 yield reader.line_num, [cell.strip() for cell in self._fitted(row)]
 
-    def not_numbers(self) -> dict[str, str]:
+    def not_numbers(self, _like: str) -> dict[str, str]:
         """Columns whose first rows hold text and not one number -> what they hold."""
         block = next(self._blocks(), [])
         columns = {
@@ -185,12 +185,12 @@ class ArrayFile:
         columns = {name: self._column(name, kind) for name, kind in kinds.items()}
         return Table(columns, self._where)
 
-    def not_numbers(self) -> dict[str, str]:
-        """Arrays that are no numbers [N] -> what they are."""
+    def not_numbers(self, like: str) -> dict[str, str]:
+        """Arrays that are no numbers of the shape of the array ``like`` -> what they are."""
         return {
             name: f"{array.dtype} {list(array.shape)}"
             for name, array in self._arrays.items()
-            if array.ndim != 1 or array.dtype.kind not in "fiu"
+            if array.shape != self._arrays[like].shape or array.dtype.kind not in "fiu"
         }
 
     def _column(self, name: str, kind: Kind) -> Any:

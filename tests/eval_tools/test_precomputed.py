@@ -589,7 +589,7 @@ def test_pairs_that_cannot_be_used_at_all(tmp_path: Path, text: str, message: st
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("norm", np.ones(3), r"norm must be numbers \[4\] like similarity, got float64 \[3\]"),
+        ("similarity", np.ones(3), r"must be numbers \[3\] like similarity, got float64 \[4\]"),
         ("is_genuine", np.array([0, 1, 2, 1]), "booleans or 0 and 1"),
         ("identity_a", np.ones(4), "identity_a must be labels"),
         ("identity_a", np.array(["a", None, "b", "c"]), "plain arrays"),
