@@ -100,10 +100,11 @@ def find_layout(file: CsvFile | ArrayFile, chosen: Sequence[str] | None) -> Layo
     methods = _methods(others)
     both_or_neither = len(set(IDENTITIES) & set(columns)) != 1
     if len(scores) != 1 or GENUINE not in columns or not others or not methods or not both_or_neither:
+        both = "; similarity and distance are both there: remove one" if len(scores) == 2 else ""
         raise ValueError(
             f"{file.path} has the columns {', '.join(file.header)}; expected similarity or distance, "
             "is_genuine, one column NAME for each quality method (or both NAME_a and NAME_b), and both of "
-            "identity_a and identity_b or neither"
+            f"identity_a and identity_b or neither{both}"
         )
     no_name = "no name" if chosen is None else ""
     unnamed = {f"column {n}": no_name for n, name in enumerate(file.header, 1) if not name}

@@ -625,3 +625,10 @@ def test_blocks_do_not_show(data: st.DataObject, tmp_path_factory: pytest.TempPa
     write(path, "\n".join(["name,quality", *lines]))
     with pytest.raises(ValueError, match=f"line {bad + 2}[: ]"):
         PrecomputedQuality(path)
+
+
+def test_a_column_of_an_ofiq_file_that_is_not_there_is_answered_by_a_close_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "ofiq.csv", "Filename;Sharpness;Sharpness.scalar\na.jpg;1;2\n")
+    message = "expected Filename and Sharpnes, or .*; did you mean 'Sharpness'"
+    with pytest.raises(ValueError, match=message):
+        PrecomputedQuality(path, "Sharpnes")

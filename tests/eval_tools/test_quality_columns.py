@@ -200,3 +200,9 @@ def test_a_table_with_a_row_for_each_method_is_told_what_to_do(tmp_path: Path) -
     melted = {name: np.concatenate([values, values]) for name, values in columns.items()}
     with pytest.raises(ValueError, match="same name_a and name_b .if method names the method, give each met"):
         read_scored_pairs(write(tmp_path / "p.csv", melted))
+
+
+def test_a_file_with_both_kinds_of_scores_is_told_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", BASE | {"distance": 1 - BASE["similarity"]})
+    with pytest.raises(ValueError, match="similarity and distance are both there: remove one"):
+        read_scored_pairs(path)
