@@ -6,7 +6,7 @@ columns are separated by what stands in it outside of quotes, a tab, a semicolon
 * rows without any value are passed over, as are spaces around a value and Excel's first line "sep=;";
 * separators at the end of the header or of a row make no column (Excel and OFIQ write them);
 * a row that holds its first value alone has no other values (OFIQ, of an image that it could not read);
-* flags are 1, 0, 1.0, 0.0, true or false in upper or lower case; an empty number is NaN, as pandas writes it.
+* flags are 1, 0, 1.0, 0.00, true or false in upper or lower case; an empty number, NA, null or none is NaN.
 """
 
 from __future__ import annotations
