@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ import numpy as np
 
 Kind = Literal["number", "flag", "text"]
 
-_FLAGS = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}
+_FLAGS = {"1": True, "0": False, "true": True, "false": False}
+_MISSING = ("", "na", "n/a", "null", "none")
 
 
 class CellError(ValueError):
@@ -45,7 +47,7 @@ def flag(cell: str) -> bool:
         ValueError: another text.
     """
     try:
-        return _FLAGS[cell.strip().lower()]
+        return _FLAGS[re.sub(r"^([01])\.0+$", r"\1", cell.strip().lower())]
     except KeyError:
         raise ValueError(f"must be 0, 1, true or false, got {cell[:80]!r}") from None
 
@@ -60,7 +62,7 @@ def is_number(cell: str) -> bool:
 
 
 def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str]) -> float | bool:
-    if kind == "number" and not cell.strip():
+    if kind == "number" and cell.strip().lower() in _MISSING:
         return math.nan
     try:
         return _PARSERS[kind][0](cell)

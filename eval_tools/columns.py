@@ -6,7 +6,7 @@ columns are separated by what stands in it outside of quotes, a tab, a semicolon
 * rows without any value are passed over, as are spaces around a value and Excel's first line "sep=;";
 * separators at the end of the header or of a row make no column (Excel and OFIQ write them);
 * a row that holds its first value alone has no other values (OFIQ, of an image that it could not read);
-* flags are 1, 0, 1.0, 0.0, true or false in upper or lower case; an empty number is NaN, as pandas writes it.
+* flags are 1, 0, 1.0, 0.00, true or false in upper or lower case; an empty number, NA, null or none is NaN.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class CsvFile:
             for row in islice(filter(any, reader), 1, None):
                 yield reader.line_num, [cell.strip() for cell in self._fitted(row)]
 
-    def not_numbers(self) -> dict[str, str]:
+    def not_numbers(self, _like: str) -> dict[str, str]:
         """Columns whose first rows hold text and not one number -> what they hold."""
         block = next(self._blocks(), [])
         columns = {
@@ -185,12 +185,12 @@ class ArrayFile:
         columns = {name: self._column(name, kind) for name, kind in kinds.items()}
         return Table(columns, self._where)
 
-    def not_numbers(self) -> dict[str, str]:
-        """Arrays that are no numbers [N] -> what they are."""
+    def not_numbers(self, like: str) -> dict[str, str]:
+        """Arrays that are no numbers of the shape of the array ``like`` -> what they are."""
         return {
             name: f"{array.dtype} {list(array.shape)}"
             for name, array in self._arrays.items()
-            if array.ndim != 1 or array.dtype.kind not in "fiu"
+            if array.shape != self._arrays[like].shape or array.dtype.kind not in "fiu"
         }
 
     def _column(self, name: str, kind: Kind) -> Any:

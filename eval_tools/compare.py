@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from eval_tools.results import (
     SignificanceKey,
     VerificationSummary,
 )
-from eval_tools.scored_set import ScoredSet, score_set
+from eval_tools.scored_set import ScoredSet, score_set, with_common_norm_faults
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 from eval_tools.significance import PairedComparison
 from eval_tools.test_sets import TestSet, VerificationSet
@@ -57,17 +58,17 @@ def compare(
             an error if none remains.
     """
     results = _Results(settings or Settings(), progress)
+    scored_sets = {}
     for name, test_set in test_sets.items():
-        try:
-            scored = score_set(
+        with _errors_name(name):
+            scored_sets[name] = score_set(
                 test_set, recognisers, qualities, results.settings, cache=cache, progress=progress, title=name
             )
+    random = {method for method, model in qualities.items() if isinstance(model, RandomQuality)}
+    for name, scored in with_common_norm_faults(scored_sets).items():
+        with _errors_name(name):
             results.add_scored_set(name, scored)
-            results.add_galleries(
-                name, scored, {m for m, q in qualities.items() if isinstance(q, RandomQuality)}
-            )
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
+            results.add_galleries(name, scored, random)
     return results.comparison(description)
 
 
@@ -81,19 +82,25 @@ def compare_scored_pairs(
     """Judge the quality methods of pairs that were scored elsewhere; arguments as for :func:`compare`."""
     results = _Results(settings or Settings(), progress)
     for name, given in pairs.items():
-        try:
+        with _errors_name(name):
             results.add_pairs(
                 SetKey(name, GIVEN_SCORES),
                 given.similarity,
                 given.is_genuine,
                 given.quality,
-                {method: constant_fault(quality) for method, quality in given.quality.items()},
+                {method: constant_fault(quality, 0.0) for method, quality in given.quality.items()},
                 given.pair_identities,
                 notes=given.notes,
             )
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
     return results.comparison(description)
+
+
+@contextmanager
+def _errors_name(test_set: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{test_set}: {error}") from error
 
 
 class _Results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -41,9 +42,14 @@ def _resolution(curves: Sequence[ErrorRejectionCurve], fmr: float) -> str:
             effective = float(np.atleast_1d(curve.effective_fmr)[0])
             return unresolved_text(fmr, int(curve.n_impostor[0]), effective)
     end = min(curve.resolved_end or 0.0 for curve in curves)
+    limit = math.floor(100 * end + 1e-9) / 100  # rounded up it would reach beyond
+    if not limit:
+        return (
+            f"FMR {fmr:g} is resolved before anything is discarded only, then too few impostor pairs are left"
+        )
     return (
-        f"FMR {fmr:g} is resolved up to discard {end:.2g} only, beyond too few impostor pairs are left; "
-        f"--limit {end:.2g} gives areas that are resolved"
+        f"FMR {fmr:g} is resolved up to discard {limit:g} only, beyond too few impostor pairs are left; "
+        f"--limit {limit:g} gives areas that are resolved"
     )
 
 

@@ -25,6 +25,7 @@ from eval_tools.scores import (
     comparisons_needed,
     is_number,
     resolvable_fmrs,
+    resolves,
 )
 from eval_tools.significance import Bootstrap, PairedComparison, bootstrap, check_resampling
 from eval_tools.verification import RocCurve, operating_point, roc_curve, verify_similarities
@@ -101,10 +102,11 @@ class Settings:
         if not missing:
             return ()
         added = {fmr for usual, kept in chosen if usual for fmr in kept if fmr not in usual}
+        instead = "" if all(resolves(n_impostor, fmr) for fmr in added) else ", which is not resolved either"
         return (
             f"FMR {_listed(missing)} left out: not resolved by {n_impostor:,} impostor pairs "
             f"({max(missing):g} takes {comparisons_needed(max(missing)):,})"
-            + (f"; FMR {_listed(added)} instead" if added else ""),
+            + (f"; FMR {_listed(added)} instead{instead}" if added else ""),
         )
 
 

@@ -223,5 +223,5 @@ def _unresolved(summary: VerificationSummary) -> Iterator[str]:
 def _counts(summary: VerificationSummary) -> str:
     pairs = f"{summary.n_genuine:,} genuine and {summary.n_impostor:,} impostor pairs"
     if summary.n_genuine < _FEW_PAIRS:
-        pairs += f"; one genuine pair is {100 / summary.n_genuine:.2g} per cent of a TAR"
+        pairs += f"; one genuine pair is {float(f'{100 / summary.n_genuine:.2g}'):g} % of a TAR"
     return pairs if summary.n_images is None else f"{summary.n_images:,} images, {pairs}"

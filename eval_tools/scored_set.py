@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from eval_tools.cache import apply_cached
-from eval_tools.constant_quality import constant_fault, length_fault
+from eval_tools.constant_quality import ROUNDING, constant_fault, length_fault
 from eval_tools.measure import Settings
 from eval_tools.models import EmbeddingNorm, ImageFunction, Quality, RandomQuality, Recogniser
 from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality
@@ -36,6 +36,8 @@ class ScoredSet:
         methods: names of the quality methods.
         image_quality: method -> quality [N], for the methods that look at images alone.
         norms: recogniser -> length [N] of the embeddings, the quality of the other methods.
+        given: methods whose qualities come from files.
+        norm_faults: recogniser -> why the norms are no quality, None if they may be one.
     """
 
     test_set: TestSet
@@ -43,6 +45,8 @@ class ScoredSet:
     methods: Sequence[str]
     image_quality: Mapping[str, FloatArray]
     norms: Mapping[str, FloatArray]
+    given: frozenset[str]
+    norm_faults: Mapping[str, str | None]
 
     def quality(self, method: str, recogniser: str) -> FloatArray:
         """Quality [N] of the images; the embedding norm depends on the recogniser."""
@@ -50,8 +54,9 @@ class ScoredSet:
 
     def fault(self, method: str, recogniser: str) -> str | None:
         """The reason why :meth:`quality` cannot rank the images, None if it can."""
-        find = constant_fault if method in self.image_quality else length_fault
-        return find(self.quality(method, recogniser))
+        if method not in self.image_quality:
+            return self.norm_faults[recogniser]
+        return constant_fault(self.image_quality[method], 0.0 if method in self.given else ROUNDING)
 
     def rankable(self, recogniser: str) -> list[str]:
         """The methods without a :meth:`fault`."""
@@ -86,6 +91,7 @@ def score_set(
     embeddings = {name: outputs[_recogniser(name)] for name in recognisers}
     norm = EmbeddingNorm()
     wants_norm = any(isinstance(model, EmbeddingNorm) for model in qualities.values())
+    norms = {name: norm.score(array) for name, array in embeddings.items()} if wants_norm else {}
     return ScoredSet(
         test_set=test_set,
         similarity={n: test_set.similarity(e, settings.flip) for n, e in embeddings.items()},
@@ -95,8 +101,20 @@ def score_set(
             for name, model in qualities.items()
             if not isinstance(model, EmbeddingNorm)
         },
-        norms={n: norm.score(e) for n, e in embeddings.items()} if wants_norm else {},
+        norms=norms,
+        given=frozenset(name for name, m in qualities.items() if isinstance(m, PrecomputedQuality)),
+        norm_faults={name: length_fault(lengths) for name, lengths in norms.items()},
     )
+
+
+def with_common_norm_faults(scored_sets: Mapping[str, ScoredSet]) -> dict[str, ScoredSet]:
+    """Sets that the same models were applied to, each told what the embeddings of all say of the norms."""
+    recognisers = {name for scored in scored_sets.values() for name in scored.norms}
+    faults = {
+        name: length_fault(np.concatenate([scored.norms[name] for scored in scored_sets.values()]))
+        for name in recognisers
+    }
+    return {name: dataclasses.replace(scored, norm_faults=faults) for name, scored in scored_sets.items()}
 
 
 def _recogniser(name: str) -> str:

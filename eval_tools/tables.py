@@ -20,7 +20,7 @@ MARKS: dict[Mark, str] = {"best": "*", "second": "'", "unresolved": "†", "alik
 MEANINGS: dict[Mark, str] = {
     "best": "best of a column",
     "second": "second of a column",
-    "unresolved": "not resolved: the pairs are too few for this rate, so nothing is ranked by it",
+    "unresolved": "not resolved: the pairs are too few for this rate, so its column is not ranked",
     "alike": "not significantly different from the best",
 }
 _ANSI: dict[Rank, str] = {"best": "\x1b[1m{}\x1b[0m", "second": "\x1b[4m{}\x1b[0m"}

@@ -104,7 +104,12 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
     """Details as they are, and defaults where there are any."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        if action.default in (None, False, []):
+            return action.help
+        text = super()._get_help_string(action)
+        if text is None or not isinstance(action.default, list):
+            return text
+        return text.replace("%(default)s", " ".join(map(str, action.default)))
 
 
 def user_path(text: str) -> Path:

@@ -123,7 +123,7 @@ def add_curves(
         "--limit",
         type=float,
         metavar="SHARE",
-        help="take areas up to this discarded share (pAUC), else up to the end of each curve",
+        help="take areas up to this discarded fraction (pAUC), else up to the end of each curve",
     )
     parser.add_argument(
         "--pair-quality",

@@ -9,7 +9,7 @@ import numpy as np
 
 from eval_tools.calibration import calibrate, check_knots
 from eval_tools.cli.one_method import add_one_method, scored_method
-from eval_tools.tables import MARKS, MEANINGS
+from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
 
@@ -43,13 +43,16 @@ def run(options: argparse.Namespace) -> None:
     )
     calibration.save(options.output)
     print(f"{scored.method} on {scored.scores.size:,} images of {scored.reference}:")
-    mark = "" if scored.pairs is None or scored.pairs.point.resolved else MARKS["unresolved"]
+    resolved, marked = scored.pairs is None or scored.pairs.point.resolved, False
     for percentile in PERCENTILES:
         score = np.percentile(scored.scores, percentile)
         line = f"  score {score:<10.4g} -> {float(calibration.percent(score)):5.1f}"
         if calibration.fnmr is not None:
-            line += f", expected FNMR {float(calibration.expected_fnmr(score)):.4f}{mark}"
+            rate = float(calibration.expected_fnmr(score))
+            mark = "" if resolved and rate > 0 else MARKS["unresolved"]
+            marked |= bool(mark)
+            line += f", expected FNMR {rate:.4f}{mark}"
         print(line)
-    if mark:
-        print(f"{mark} {MEANINGS['unresolved']}")
+    if marked:
+        print(f"{MARKS['unresolved']} no error among these pairs, or an FMR that is not resolved")
     print(f"wrote {options.output}")

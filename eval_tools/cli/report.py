@@ -10,7 +10,7 @@ from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
 
 DETAILS = """\
-Reads a folder that compare, ijb or erc wrote and makes one HTML file of it: interactive
+Reads a folder that compare, verify, ijb or erc wrote and makes one HTML file of it: interactive
 curves, tables, effective FMRs and counts, and the faces behind them. The page needs no
 network and no other file; send it as it is."""
 
@@ -18,7 +18,7 @@ network and no other file; send it as it is."""
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "report", run, "Write the results as one page to look at.", DETAILS)
     parser.add_argument(
-        "results", type=user_path, metavar="FOLDER", help="the --output of compare, ijb or erc"
+        "results", type=user_path, metavar="FOLDER", help="the --output of compare, verify, ijb or erc"
     )
     parser.add_argument(
         "--output",

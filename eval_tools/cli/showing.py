@@ -40,7 +40,7 @@ def show_and_write(comparison: Comparison, options: argparse.Namespace) -> None:
     folder = options.output
     has_page = write_outputs(comparison, folder, bands=_BANDS[getattr(options, "bands", "few")])
     print_tables(comparison)
-    print(f"\nwrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
+    print(f"wrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
     if not has_page:
         print('for a page to look at: pip install "igfiqa-head[report]", then igfiqa-eval report', folder)
 
@@ -52,7 +52,7 @@ def print_tables(comparison: Comparison) -> None:
         print(table.to_text(styled=styled), end="\n\n")
     found = {mark for table in shown.values() for mark in table.marks}
     if found:
-        print("; ".join(f"{MARKS[mark]} {MEANINGS[mark]}" for mark in MEANINGS if mark in found))
+        print("; ".join(f"{MARKS[mark]} {MEANINGS[mark]}" for mark in MEANINGS if mark in found), end="\n\n")
 
 
 def _targets(settings: Settings) -> str:

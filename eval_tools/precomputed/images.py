@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,9 +219,11 @@ def _names_and_scores(path: Path, column: str) -> tuple[list[str], NDArray[np.fl
     columns = {header.lower(): header for header in reversed(file.header)}
     name = next((columns[name] for name in NAME_COLUMNS if name in columns), None)
     if name is None or column not in file.header or name == column:
+        close = difflib.get_close_matches(column, file.header, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close and close[0] != column else ""
         raise ValueError(
-            f"{path} has the columns {', '.join(file.header)}; expected name and {column}, or give another "
-            f"column as in {path.name}:COLUMN"
+            f"{path} has the columns {', '.join(file.header)}; expected {name or 'name'} and {column}, or "
+            f"give another column as in {path.name}:COLUMN{hint}"
         )
     status = _ofiq_status(file.header, name, column)
     table = file.read({name: "text", column: "number", **({status: "number"} if status else {})})

@@ -175,7 +175,18 @@ def _faults(
         )
     if layout.names:
         first, second = (table.columns[layout.columns[name]] for name in layout.names)
-        yield f"an earlier pair has the same {' and '.join(layout.names)}", _repeated(first, second, keep)
+        yield (
+            f"an earlier pair has the same {' and '.join(layout.names)}{_melted(layout)}",
+            _repeated(first, second, keep),
+        )
+
+
+def _melted(layout: Layout) -> str:
+    """A hint for tables that have a row for each method, whose name is one of their columns."""
+    texts = [name for name, reason in layout.left_out.items() if reason.startswith(("text", "<U", "|S"))]
+    return (
+        f" (if {' or '.join(texts)} names the method, give each method a column of its own)" if texts else ""
+    )
 
 
 def _repeated(first: Sequence[str], second: Sequence[str], keep: BoolArray) -> BoolArray:

@@ -26,10 +26,12 @@ _KNOWN = (*SCORES, GENUINE, *IDENTITIES, *NAMES[0], *NAMES[1])
 _LABEL = re.compile(
     r"(unnamed.*"
     r"|(?!.*(quality|score))(.*[ ._-])?(ids?|idx|index|fold|row|line|no|nr|num|number|key)"
-    r"|pairs?|pairid|label|identity|subject|person|template|media|class|group|split|session|frame)"
+    r"|pairs?|pairid|label|identity|subject|person|template|media|class|group|split|session|frame"
+    r"|level|cluster|gender|sex|hash|uuid|guid|timestamp|date)"
     r"([ ._-]?[ab12])?"
 )
-_MANY = 10  # rows; by chance, so many whole numbers are not all different and without a gap, or sorted
+_MANY = 10  # rows; by chance, so many numbers have no pattern such as that of row numbers
+_HUGE = 1e12  # whole numbers of this size are hashes or times
 
 
 @dataclass(frozen=True)
@@ -98,16 +100,17 @@ def find_layout(file: CsvFile | ArrayFile, chosen: Sequence[str] | None) -> Layo
     methods = _methods(others)
     both_or_neither = len(set(IDENTITIES) & set(columns)) != 1
     if len(scores) != 1 or GENUINE not in columns or not others or not methods or not both_or_neither:
+        both = "; similarity and distance are both there: remove one" if len(scores) == 2 else ""
         raise ValueError(
             f"{file.path} has the columns {', '.join(file.header)}; expected similarity or distance, "
             "is_genuine, one column NAME for each quality method (or both NAME_a and NAME_b), and both of "
-            "identity_a and identity_b or neither"
+            f"identity_a and identity_b or neither{both}"
         )
     no_name = "no name" if chosen is None else ""
     unnamed = {f"column {n}": no_name for n, name in enumerate(file.header, 1) if not name}
     layout = Layout(scores[0], columns, methods, unnamed)
     if chosen is None:
-        return layout.without(dict(_labels_and_texts(layout, file.not_numbers())))
+        return layout.without(dict(_labels_and_texts(layout, file.not_numbers(columns[GENUINE]))))
     for name in chosen:
         if name not in methods:
             close = difflib.get_close_matches(name, methods, n=1)
@@ -166,7 +169,7 @@ def _labels_and_texts(layout: Layout, not_numbers: Mapping[str, str]) -> Iterato
         if held:
             yield method, held[0]
         elif _LABEL.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", method).lower()):
-            yield method, "a label or a number of something, by its name"
+            yield method, "its name is that of a label or number"
 
 
 def _fault(parts: Sequence[FloatArray], taken: Mapping[str, FloatArray]) -> str:
@@ -177,17 +180,26 @@ def _fault(parts: Sequence[FloatArray], taken: Mapping[str, FloatArray]) -> str:
         return f"{given[0][0]:g} in all rows"
     if any(map(_numbers_rows, parts)):
         return "numbers the rows"
+    if all(values.size >= _MANY and np.unique(values).size == 2 for values in given):
+        return "two values: a flag"
+    if all((values == np.floor(values)).all() and np.abs(values).max() >= _HUGE for values in given):
+        return "huge whole numbers: hashes or times"
     copies = [n for n, other in taken.items() for v in parts if np.array_equal(v, other, equal_nan=True)]
     return f"repeats {copies[0]}" if copies else ""
 
 
 def _numbers_rows(values: FloatArray) -> bool:
-    """Whether they are 0, 1, 2 ... or, if there are many, all of these in any order, or rise all the time."""
+    """Whether they are 0, 1, 2 ... or, if there are many, all of these in any order, rise all the time,
+    begin again and again, or number equal blocks of rows."""
     if values.size < 3 or not (np.isfinite(values).all() and (values == np.floor(values)).all()):
         return False
-    if values.size < _MANY:
-        return bool((np.diff(values) == 1).all())
-    return bool((np.diff(np.sort(values)) == 1).all() or (np.diff(values) > 0).all())
+    steps = np.diff(values)
+    if values.size < _MANY or not steps.any():
+        return bool((steps == 1).all())
+    distinct, counts = np.unique(values, return_counts=True)
+    in_blocks = np.isin(steps, (0, 1)).all() and (counts == counts[0]).all()
+    again = ((steps == 1) | (values[1:] == distinct[0])).all() and values[0] == distinct[0]
+    return bool((np.diff(np.sort(values)) == 1).all() or (steps > 0).all() or in_blocks or again)
 
 
 def _listed(left_out: Mapping[str, str]) -> str:

@@ -134,7 +134,7 @@ function drawCurves() {
     const shapes = panel.unresolved_from === null ? [] : [{type: "rect", layer: "below", x0: panel.unresolved_from, x1: end,
       yref: "paper", y0: 0, y1: 1, fillcolor: "#eceef0", line: {width: 0}}];
     Plotly.react(boxes[index], traces, layout(panelTitle(curves, panel),
-      axis(`discarded share of ${discardable[chosen.protocol] ?? "pairs"}`, {range: [0, end]}),
+      axis(`discarded fraction of ${discardable[chosen.protocol] ?? "pairs"}`, {range: [0, end]}),
       axis(`FNMR at FMR ${chosen.fmr}`, scale), {shapes}), config);
   });
 }

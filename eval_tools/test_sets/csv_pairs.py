@@ -101,7 +101,8 @@ def _locate(root: str, folders: Folders, absolute_paths: bool, name: str) -> str
         return _found(Path(relative).anchor, folders, relative)
     if relative.startswith("/") or PureWindowsPath(name).drive or relative.split("/")[0] == "..":
         raise ValueError(
-            f"image {name!r} is refused: expected a path within {root} (name another folder with --images "
+            f"image {name!r} is refused: expected a path within {root} without '..' at its start: rewrite "
+            "the names relative to a folder of all images (and name it with --images "
             "ROOT, or accept the absolute paths of a list that you trust with --absolute-paths)"
         )
     path = _found(root, folders, relative)

@@ -454,3 +454,12 @@ def test_an_error_rate_of_no_error_is_marked_in_the_table_of_thresholds(
     rows = [*document["table"], document["kept"]]
     assert printed.count("0.0000†") == sum(row["fnmr"] == 0 for row in rows) > 0
     assert "† no error among the pairs left" in printed
+
+
+@pytest.mark.parametrize("command", ["compare", "ijb", "verify", "erc"])
+def test_help_shows_lists_as_they_are_typed(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert "default: [" not in printed
+    assert ("fixed crfiqa)" in " ".join(printed.split())) == (command != "verify")

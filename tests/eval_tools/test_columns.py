@@ -118,3 +118,11 @@ def test_a_row_of_a_name_alone_has_no_value(tmp_path: Path) -> None:
         found = PrecomputedQuality(tmp_path / "q.csv").lookup(list("abc"), "exclude")
         assert found.bad == {1: "the value of image 'b' is missing, NaN or infinite"}
         np.testing.assert_array_equal(found.values, [1, np.nan, 3])
+
+
+def test_flags_with_decimals_and_cells_for_missing_numbers_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("f,n\n1.00,0.5\n0.000,NA\n1,null\n0,nan\n")
+    columns = CsvFile(path).read({"f": "flag", "n": "number"}).columns
+    assert columns["f"].tolist() == [True, False, True, False]
+    assert np.isnan(columns["n"]).tolist() == [False, True, True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,53 @@ from eval_tools.constant_quality import constant_fault, length_fault
 from eval_tools.measure import Settings
 from eval_tools.precomputed import ScoredPairs
 from eval_tools.results import Comparison
+from eval_tools.scored_set import ScoredSet, with_common_norm_faults
 from tests.eval_tools.faces import SIZE, write_pair_set
 from tests.onnx_models import write_model
 
 
-def unit_rows(dtype: type, width: int, count: int = 5000) -> NDArray[np.float64]:
+def unit_lengths(dtype: type, width: int, count: int = 5000) -> NDArray[np.float64]:
     """Lengths of embeddings that were made of unit length and kept in a precision."""
+    return np.linalg.norm(unit_rows_of(width, count).astype(dtype).astype(np.float64), axis=1)
+
+
+def unit_rows_of(width: int, count: int = 5000) -> NDArray[np.float64]:
     rows = np.random.default_rng(0).normal(size=(count, width))
-    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(dtype)
-    return np.linalg.norm(unit.astype(np.float64), axis=1)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 @pytest.mark.parametrize("width", [64, 128, 512])
 def test_unit_lengths_are_known_in_every_precision(dtype: type, width: int) -> None:
-    assert "embeddings of one length" in str(length_fault(unit_rows(dtype, width)))
+    assert "embeddings of one length" in str(length_fault(unit_lengths(dtype, width)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 127.0])
+@pytest.mark.parametrize("width", [64, 128, 512])
+def test_unit_lengths_kept_in_int8_are_known(scale: float, width: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(5000, width))
+    codes = np.rint(127 * rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    assert "embeddings of one length" in str(length_fault(scale * np.linalg.norm(codes, axis=1)))
+
+
+def test_unit_lengths_kept_in_bfloat16_are_known() -> None:
+    unit = unit_rows_of(512).astype(np.float32)
+    kept = ((unit.view(np.uint32) + 0x8000) & 0xFFFF0000).view(np.float32)
+    assert "embeddings of one length" in str(length_fault(np.linalg.norm(kept, axis=1)))
 
 
 def test_lengths_that_vary_are_a_quality() -> None:
-    assert length_fault(np.linspace(20.0, 20.1, 50)) is None
+    assert length_fault(np.linspace(20.0, 26.0, 50)) is None
+
+
+def test_where_embeddings_lie_is_told_without_a_guess_why() -> None:
+    fault = length_fault(np.array([1.0, 1.0006]))
+    assert fault == "lengths lie from 1 to 1.0006: embeddings of one length"
+
+
+def test_given_values_are_constant_only_where_they_are_equal() -> None:
+    assert constant_fault(np.array([1e6, 1e6 + 1e-3]), 0.0) is None
+    assert constant_fault(np.array([0.3, 0.3]), 0.0) == "all 2 values are 0.3 and rank nothing"
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [7, 7, 7], [1.0, 1.000009], [-3.0, -3.00002]])
@@ -78,7 +107,9 @@ def test_the_norm_is_left_out_where_a_recogniser_gives_unit_length(
         ("p", "norm"),
         ("p", "random"),
     }
-    assert "norm of u is left out: the recogniser gives embeddings of one length" in capsys.readouterr().out
+    assert re.search(
+        "norm of u is left out: lengths lie from .*: embeddings of one len", capsys.readouterr().out
+    )
     assert list((here / "out" / "figures").glob("quality_norm.*"))  # of p
 
 
@@ -86,7 +117,7 @@ def test_where_nothing_else_is_to_be_judged_it_is_an_error(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(f"{COMPARE} --recogniser u=unit.onnx --quality norm".split()) == 2
-    assert "norm of u is left out: the recogniser gives embeddings of one" in capsys.readouterr().err
+    assert "norm of u is left out: lengths lie from" in capsys.readouterr().err
 
 
 def test_normalised_embeddings_from_a_file_have_no_norm(
@@ -104,7 +135,7 @@ def test_normalised_embeddings_from_a_file_have_no_norm(
 @pytest.mark.parametrize("command", ["calibrate", "threshold --discard 0.1"])
 def test_one_method_alone_is_refused(here: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main(f"{command} pairs.bin --quality norm --recogniser unit.onnx --no-cache".split()) == 2
-    assert "norm means nothing on pairs: the recogniser gives" in capsys.readouterr().err
+    assert "norm means nothing on pairs: lengths lie from" in capsys.readouterr().err
 
 
 def test_a_constant_column_of_scored_pairs_is_left_out() -> None:
@@ -115,4 +146,34 @@ def test_a_constant_column_of_scored_pairs_is_left_out() -> None:
     result = compare_scored_pairs({"a": pairs}, Settings(fmrs=(0.1,), n_resamples=0), progress=False)
     assert {key.method for key in result.curves} == {"good"}
     (summary,) = result.verification.values()
-    assert "constant of given scores is left out: all 200 values lie from 0.3 to 0.3" in summary.notes[0]
+    assert "constant of given scores is left out: all 200 values are 0.3 and rank nothing" in summary.notes[0]
+
+
+@pytest.mark.parametrize(("offset", "step"), [(1e6, 1.0), (1000.0, 1e-3)])
+def test_given_scores_far_from_zero_are_ranked(offset: float, step: float) -> None:
+    rng = np.random.default_rng(0)
+    is_genuine = np.arange(200) < 100
+    quality = {"far": offset + step * rng.uniform(size=200)}
+    pairs = ScoredPairs(rng.uniform(size=200) + is_genuine, is_genuine, quality, None, ())
+    result = compare_scored_pairs({"a": pairs}, Settings(fmrs=(0.1,), n_resamples=0), progress=False)
+    assert {key.method for key in result.curves} == {"far"}
+
+
+def test_given_scores_of_images_far_from_zero_are_ranked(here: Path) -> None:
+    assert main(f"{COMPARE} --recogniser plain.onnx --quality norm".split()) == 0
+    count = len(next(iter(Comparison.load(here / "out").quality.values())))
+    np.savez(here / "far.npz", quality=1e6 + np.random.default_rng(0).uniform(size=count))
+    assert main(f"{COMPARE} --recogniser plain.onnx --quality far.npz".split()) == 0
+
+
+def test_a_norm_is_ranked_on_all_sets_of_a_run_or_on_none() -> None:
+    """The lengths of one set alone may lie closer to each other than those of another."""
+    close, wide = np.linspace(20.0, 20.5, 9), np.linspace(15.0, 25.0, 9)
+    sets = with_common_norm_faults({"clean": scored(close), "degraded": scored(wide)})
+    assert scored(close).fault("norm", "r") is not None
+    assert [one.fault("norm", "r") for one in sets.values()] == [None, None]
+
+
+def scored(norms: NDArray[np.float64]) -> ScoredSet:
+    faults = {"r": length_fault(norms)}
+    return ScoredSet(None, {}, ("norm",), {}, {"r": norms}, frozenset(), faults)  # type: ignore[arg-type]

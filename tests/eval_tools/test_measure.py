@@ -29,3 +29,8 @@ def test_true_accept_rates_are_at_the_fmrs_of_the_curves_unless_told(n_impostor:
     assert settings.points_fmrs(n_impostor) == settings.curve_fmrs(n_impostor)
     assert Settings(fmrs=(0.2,)).points_fmrs(n_impostor) == (0.2,)
     assert Settings(tar_fmrs=(0.2,)).points_fmrs(n_impostor) == (0.2,)
+
+
+def test_an_fmr_that_replaces_the_usual_ones_and_is_not_resolved_says_so() -> None:
+    assert Settings().left_out(1)[0].endswith("FMR 0.1 instead, which is not resolved either")
+    assert Settings().left_out(300)[0].endswith("FMR 0.01 instead")

@@ -589,7 +589,7 @@ def test_pairs_that_cannot_be_used_at_all(tmp_path: Path, text: str, message: st
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("norm", np.ones(3), r"norm must be numbers \[4\] like similarity, got float64 \[3\]"),
+        ("similarity", np.ones(3), r"must be numbers \[3\] like similarity, got float64 \[4\]"),
         ("is_genuine", np.array([0, 1, 2, 1]), "booleans or 0 and 1"),
         ("identity_a", np.ones(4), "identity_a must be labels"),
         ("identity_a", np.array(["a", None, "b", "c"]), "plain arrays"),
@@ -625,3 +625,10 @@ def test_blocks_do_not_show(data: st.DataObject, tmp_path_factory: pytest.TempPa
     write(path, "\n".join(["name,quality", *lines]))
     with pytest.raises(ValueError, match=f"line {bad + 2}[: ]"):
         PrecomputedQuality(path)
+
+
+def test_a_column_of_an_ofiq_file_that_is_not_there_is_answered_by_a_close_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "ofiq.csv", "Filename;Sharpness;Sharpness.scalar\na.jpg;1;2\n")
+    message = "expected Filename and Sharpnes, or .*; did you mean 'Sharpness'"
+    with pytest.raises(ValueError, match=message):
+        PrecomputedQuality(path, "Sharpnes")

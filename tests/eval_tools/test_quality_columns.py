@@ -48,6 +48,17 @@ OTHERS = {
     "german": np.array([f"0,{n}" for n in range(COUNT)]),
     "score_again": BASE["similarity"],
     "match": BASE["is_genuine"],
+    "prediction": (BASE["similarity"] > 0.4).astype(int),
+    "ok": RNG.integers(0, 2, COUNT),
+    "passed": RNG.integers(0, 2, COUNT).astype(bool),
+    "repeated_count": np.arange(COUNT) % 10,
+    "counts_of_groups": np.concatenate([np.arange(1, n + 1) for n in (5, 12, 3, 20)]),
+    "outer": np.arange(COUNT) // 10,
+    "level_0": FOLD,
+    "cluster": RNG.integers(0, 9, COUNT),
+    "gender": RNG.integers(0, 3, COUNT),
+    "uuid": RNG.integers(0, 2**40, COUNT),
+    "digest": RNG.integers(0, 2**52, COUNT),
 }
 
 
@@ -142,15 +153,19 @@ def test_a_quality_with_one_wrong_cell_is_an_error_and_no_text(tmp_path: Path) -
         read_scored_pairs(write(tmp_path / "p.csv", BASE | {"q": cells}))
 
 
-def test_arrays_of_other_shapes_are_left_out_but_not_of_other_lengths(tmp_path: Path) -> None:
+def test_arrays_of_other_shapes_are_left_out(tmp_path: Path) -> None:
     others: dict[str, Any] = {"threshold": np.float64(0.3), "embeddings": np.ones((COUNT, 4)), "ok": GENUINE}
     pairs = read_scored_pairs(write(tmp_path / "p.npz", BASE | others))
     assert list(pairs.quality) == ["q"]
     assert pairs.notes[0].startswith(
         "Columns that are not ranked: threshold (float64 []), embeddings (float64 [40, 4]), ok (bool [40]);"
     )
+    path = write(tmp_path / "p.npz", BASE | {"r": RNG.random(COUNT - 1)})
+    pairs = read_scored_pairs(path)
+    assert list(pairs.quality) == ["q"]
+    assert pairs.notes[0].startswith("Columns that are not ranked: r (float64 [39]);")
     with pytest.raises(ValueError, match=r"r must be numbers \[40\] like similarity, got float64 \[39\]"):
-        read_scored_pairs(write(tmp_path / "p.npz", BASE | {"r": RNG.random(COUNT - 1)}))
+        read_scored_pairs(path, quality=["r"])
 
 
 def test_the_command_ranks_what_it_ranked_without_row_numbers(
@@ -177,3 +192,17 @@ def test_identities_are_equal_in_any_unicode_form(tmp_path: Path) -> None:
     pairs: ScoredPairs = read_scored_pairs(tmp_path / "p.csv")
     assert pairs.pair_identities is not None
     assert pairs.pair_identities.tolist() == [[0, 0], [0, 1]]
+
+
+def test_a_table_with_a_row_for_each_method_is_told_what_to_do(tmp_path: Path) -> None:
+    names = np.array([f"{n}.jpg" for n in range(COUNT)])
+    columns = BASE | {"name_a": names, "name_b": names[::-1], "method": np.array(["cr"] * COUNT)}
+    melted = {name: np.concatenate([values, values]) for name, values in columns.items()}
+    with pytest.raises(ValueError, match="same name_a and name_b .if method names the method, give each met"):
+        read_scored_pairs(write(tmp_path / "p.csv", melted))
+
+
+def test_a_file_with_both_kinds_of_scores_is_told_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "p.csv", BASE | {"distance": 1 - BASE["similarity"]})
+    with pytest.raises(ValueError, match="similarity and distance are both there: remove one"):
+        read_scored_pairs(path)

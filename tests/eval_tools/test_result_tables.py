@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from eval_tools.compare import GIVEN_SCORES, compare_scored_pairs
 from eval_tools.curve import Protocol
@@ -83,6 +84,19 @@ def test_the_end_of_a_curve_with_too_few_impostor_pairs_left_is_not_ranked() -> 
     limit = float(note.split("--limit ")[1].split()[0])
     part = _compared(200, fmrs=(0.01,), limit=limit, n_resamples=0, protocols=("crfiqa",))
     assert {cell.rank for cell in _cells(part, "crfiqa").values()} == {"best", "second"}
+
+
+@pytest.mark.parametrize("n_impostor", [100, 101, 103, 106, 117, 133, 151])
+def test_a_limit_is_advised_only_where_it_can_be_followed(n_impostor: int) -> None:
+    """A limit of 0 is refused, and one that is rounded up gives areas that are not resolved."""
+    few = _compared(n_impostor, fmrs=(0.01,), n_resamples=0, protocols=("crfiqa",))
+    (note,) = [n for n in area_table(few, "crfiqa").notes if n.startswith("†")]
+    if "--limit" not in note:
+        assert "resolved before anything is discarded only" in note
+        return
+    limit = float(note.split("--limit ")[1].split()[0])
+    part = _compared(n_impostor, fmrs=(0.01,), limit=limit, n_resamples=0, protocols=("crfiqa",))
+    assert all(cell.resolved for cell in _cells(part, "crfiqa").values())
 
 
 def test_a_method_worse_than_random_is_named_and_others_are_not() -> None:
