@@ -64,7 +64,13 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
     """
     build_on_top.check_quality_head(config)
     output = Path(config.output)
-    earlier = check_output(output, resume=config.resume, overwrite=config.overwrite, has_checkpoints=False)
+    earlier = check_output(
+        output,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        has_checkpoints=False,
+        needed=[config.recognizer],
+    )
     with logging_to(output / "training.log") as begin_log:
         build_on_top.warn_of_ignored_keys(config)
         given = _open(config, output)
