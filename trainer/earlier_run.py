@@ -91,7 +91,7 @@ def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoint
     found = _files(folder)
     if overwrite:
         return EarlierRun(folder, {path: _of_plain_file(path, folder) for path in found})
-    # Weights with a log may be what a run was killed after, before its first checkpoint; alone they are others'.
+    # Weights beside a log may be of a run killed before its first checkpoint; alone they are others'.
     finished = any(path.name in _FINISHED for path in found)
     is_killed_start = not finished and _is_of_a_run(found)
     goes_on = has_checkpoint(folder) if has_checkpoints else is_killed_start

@@ -18,7 +18,17 @@ from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
 from trainer import schema
 from trainer.parts import room_for
-from trainer.state_dicts import Shapes, SourceError, State, complete, listed, shapes, tensors, unwrapped
+from trainer.state_dicts import (
+    Shapes,
+    SourceError,
+    State,
+    complete,
+    difference,
+    listed,
+    shapes,
+    tensors,
+    unwrapped,
+)
 from trainer.torch_files import load_safely
 
 _QUALITY_HEAD = "state_dict_quality_head"
@@ -221,9 +231,9 @@ def _recognised(forms: Sequence[State], network: str | None, size: int, path: Pa
         return network, forms[-1]
     found = shapes(forms[-1])
     closest = max(known, key=lambda name: 2 * len(known[name].items() & found.items()) - len(known[name]))
-    difference = _difference(shapes(complete(forms[-1], known[closest])), known[closest])
+    unlike = difference(shapes(complete(forms[-1], known[closest])), known[closest])
     raise SourceError(
-        f"{path} is of no registered network; the closest is {closest}, but {difference}. Name the "
+        f"{path} is of no registered network; the closest is {closest}, but {unlike}. Name the "
         f"one it is of (network=NAME in a recipe, --network NAME in an export), timm's as {TIMM_PREFIX}NAME"
     )
 
@@ -236,24 +246,11 @@ def _build(network: str, size: int) -> nn.Module:
 def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
     wanted = module.state_dict()
     state = complete(state, wanted)
-    difference = _difference(shapes(state), shapes(wanted))
-    if difference:
-        raise SourceError(f"{path} does not fit {name}: {difference}")
+    unlike = difference(shapes(state), shapes(wanted))
+    if unlike:
+        raise SourceError(f"{path} does not fit {name}: {unlike}")
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SourceError(f"{path} holds NaN or infinity in {listed(broken)}: its training diverged")
     module.load_state_dict(state)
     module.eval()
-
-
-def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
-    """What is missing, too much or of another shape, in words; empty if nothing is."""
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    reshaped = [
-        f"{name} ({list(found[name])} instead of {list(shape)})"
-        for name, shape in wanted.items()
-        if name in found and found[name] != shape
-    ]
-    parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
-    return "; ".join(f"{words} {listed(names)}" for words, names in parts.items() if names)

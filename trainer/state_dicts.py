@@ -71,6 +71,19 @@ def shapes(state: State) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
+def difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, too much or of another shape, in words; empty if nothing is."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    reshaped = [
+        f"{name} ({list(found[name])} instead of {list(shape)})"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
+    return "; ".join(f"{words} {listed(names)}" for words, names in parts.items() if names)
+
+
 def listed(names: Sequence[str]) -> str:
     """The first names; a hostile file may have many and long ones."""
     return first_of([name[:_MAX_NAME] for name in names], _MAX_NAMED)
