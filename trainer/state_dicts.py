@@ -35,17 +35,24 @@ def tensors(content: Any, path: object) -> dict[str, Tensor]:
     if entries and not wrong:
         return _without_compiled({str(name): tensor for name, tensor in entries.items()})
     inner = [key for key in _KEYS if isinstance(entries.get(key), dict)]
+    inner = inner or [key for key, value in entries.items() if _is_state(value)]
     if inner[:1] == _KEYS[:1] or len(inner) == 1:
         return tensors(entries[inner[0]], path)
     if inner:
         raise SourceError(
-            f"{path} holds several networks ({listed(inner)}): save the state dict of one in a file"
+            f"{path} holds several networks ({listed([*map(str, inner)])}): save the state dict of one in a "
+            "file"
         )
     found = f"its {listed(wrong)} hold no tensors" if wrong else "it is empty"
     raise SourceError(
         f"{path} holds no state dict ({found}); expected names with tensors, or a checkpoint that keeps "
         f"those of the backbone under {', '.join(map(repr, _KEYS[:-1]))} or {_KEYS[-1]!r}"
     )
+
+
+def _is_state(value: object) -> bool:
+    """Whether it is a dict of tensors, under whatever key: ema, weights, student and so on."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(x, Tensor) for x in value.values())
 
 
 def _without_compiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -59,6 +66,13 @@ def unwrapped(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     first = next(iter(state), "").partition(".")[0]
     if first in _WRAPPERS and all(name.startswith(f"{first}.") for name in state):
         yield from unwrapped({name.removeprefix(f"{first}."): tensor for name, tensor in state.items()})
+
+
+def parts_like(state: State, wanted: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The parts of a state dict with a network's first name below a prefix: (prefix, part without it)."""
+    first = next(iter(wanted), "")
+    for prefix in [name.removesuffix(first) for name in state if name.endswith(f".{first}")]:
+        yield prefix, {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
 
 
 def complete(state: State, wanted: Mapping[str, Any]) -> State:
