@@ -232,7 +232,6 @@ class TestAgain:
         command = arguments(recogniser, tmp_path)
         script = f"""
 import os, signal, train
-from trainer import run_on_top
 from trainer.on_top import Features
 
 compute = Features.__call__
