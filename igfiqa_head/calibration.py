@@ -183,6 +183,8 @@ class Calibration:
             ValueError: the file holds anything else; the message names it.
             OSError: it cannot be read.
         """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"no such file {os.fspath(path)}; igfiqa-eval calibrate writes one")
         with Path(path).open("rb") as file:
             content = file.read(MAX_CHARACTERS + 1)
         try:

@@ -46,13 +46,19 @@ class Registry:
         """Decorator that stores its object under ``name``.
 
         Raises:
-            ValueError: the name is taken; the message names the module that holds it.
+            ValueError: the name is taken; the message names the module that holds it. Or the object makes
+                nothing, as it is no class or function.
         """
 
         def decorator(entry: T) -> T:
             if name in self._entries:
                 owner = self._entries[name].__module__
                 raise ValueError(f"{self.kind} {name!r} is already registered by module {owner!r}")
+            if not callable(entry):
+                raise ValueError(
+                    f"{self.kind} {name!r} is registered for {entry!r}: expected a class, or a function that "
+                    f"makes a {self.kind}"
+                )
             self._entries[name] = entry
             return entry
 

@@ -20,7 +20,7 @@ from igfiqa_head.sub_batches import Batch
 from plugins.backbones import get_model
 from plugins.backbones._common import IMAGE_SHAPE
 from trainer.build_data import with_decoded_images
-from trainer.build_parts import build_classifier, build_quality_head
+from trainer.build_parts import build_classifier, build_quality_head, try_backbone
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
@@ -207,6 +207,8 @@ def build_trainer(
     if weights is not None:
         backbone.load_state_dict(weights)
     backbone = _placed(config, backbone, device)
+    half = build_precision(config, device)
+    try_backbone(config, backbone, device, half)
     classifier = build_classifier(config, num_classes, ranks).to(device)
     head = build_quality_head(config, num_classes, ranks)
     modules = {"backbone": backbone, "classifier": classifier}
@@ -244,7 +246,7 @@ def build_trainer(
         class_mean_prototypes=config.prototype_init == "class_means",
         gradient_acc=config.gradient_acc,
         clip_grad_norm=config.clip_grad_norm,
-        half=build_precision(config, device),
+        half=half,
         checkpoint_every=config.checkpoint_every,
         max_skipped=config.max_skipped,
         after_steps_every=config.verbose,

@@ -166,9 +166,12 @@ def _targets_found(config: EasyDict) -> list[str]:
     if missing:
         found = sorted(path.stem for path in Path(config.rec).glob("*.bin")) or "none"
         absent = ", ".join(str(_bin_file(config, name)) for name in missing)
-        text = f"val_targets names {', '.join(missing)}, but {absent} does not exist; found: {found}"
+        do, it = ("does", "it") if len(missing) == 1 else ("do", "them")
+        text = f"val_targets names {', '.join(missing)}, but {absent} {do} not exist; found: {found}"
+        if any(name.endswith(".bin") for name in missing):
+            text += " (val_targets has the names without .bin)"
         if len(missing) == len(names):
-            raise ValueError(f"{text}. Copy it there, or take it out of val_targets")
+            raise ValueError(f"{text}. Copy {it} there, or take {it} out of val_targets")
         LOGGER.warning("%s. The others judge the run", text)
     return [name for name in names if name not in missing]
 

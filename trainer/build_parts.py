@@ -7,17 +7,21 @@ from typing import Any
 
 import torch
 from easydict import EasyDict
-from torch import nn
+from torch import Tensor, nn
 
+import plugins.backbones
 import plugins.classifiers
 import plugins.margins
-import plugins.quality_heads  # noqa: F401  importing a folder registers what is in it
+import plugins.quality_heads  # importing a folder registers what is in it
 from igfiqa_head.margin import Margin, MarginOutput
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
-from igfiqa_head.registry import CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS
+from igfiqa_head.registry import BACKBONES, CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS
+from plugins.backbones import TIMM_PREFIX
+from plugins.backbones._common import IMAGE_SHAPE
 from trainer import schema
 from trainer.parts import build_part, check_block, check_call, room_for
+from trainer.precision import mixed_precision
 
 _FOR_CLASSIFIERS = ("scale", "sample_rate", "interclass_filtering_threshold", "seed")
 _FOR_HEADS = ("num_epoch", "seed")
@@ -86,6 +90,33 @@ def _try_margin(name: str, margin: Margin) -> None:
         raise ValueError(
             f"{MARGINS.described(name)} returns a {type(made).__name__}; expected "
             f"{MARGINS.contract['__call__']} with a target of [B]"
+        )
+
+
+def try_backbone(
+    config: EasyDict, backbone: nn.Module, device: torch.device, half: torch.dtype | None
+) -> None:
+    """Pass two blank images through a backbone from outside, so that what it lacks is told at once.
+
+    Raises:
+        ValueError: it fails, or does not return embeddings [B, num_features].
+    """
+    name = config.network
+    if name.startswith(TIMM_PREFIX) or BACKBONES.get(name).__module__.startswith(plugins.backbones.__name__):
+        return
+    wanted = f"cannot be called with {BACKBONES.contract['forward']}"
+    generators = [device] if device.type == "cuda" else []
+    try:
+        with torch.no_grad(), torch.random.fork_rng(generators), mixed_precision(device, half):
+            made = backbone.eval()(torch.zeros(2, *IMAGE_SHAPE, device=device))
+    except Exception as error:  # it is others' code
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{BACKBONES.described(name)} {wanted}: {type(error).__name__}: {reason}") from error
+    shape = list(made.shape) if isinstance(made, Tensor) else type(made).__name__
+    if shape != [2, config.embedding_size]:
+        raise ValueError(
+            f"{BACKBONES.described(name)} {wanted}: of 2 images and num_features={config.embedding_size} it "
+            f"makes {shape}"
         )
 
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from igfiqa_head.ranks import ALONE, Ranks
 from trainer.log import LOGGER
+from trainer.state_dicts import difference, shapes
 from trainer.torch_files import CheckpointError, load_safely, try_to_save
 
 Parts = Mapping[str, Any]  # name -> object with state_dict and load_state_dict
@@ -116,13 +117,26 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
             _restore(part, state[name])
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
-                f"{files[0]} does not fit this recipe ({name}): {error}; it may have been begun with another "
-                "network, rec, num_classes or held_out (0 in older versions)"
+                f"{files[0]} does not fit this recipe ({name}: {_reason(part, state[name], error)}): the run "
+                "may have been begun with another network, rec, num_classes or held_out (0 in older "
+                "versions, which also kept rows for labels without images)"
             ) from error
     ranks.any(False)  # all have read, as each waits here for the others
     if ranks.rank == 0:
         _finish_replacing(files, folder)
     return Position(**{name: state[name] for name in Position.__dataclass_fields__})
+
+
+def _reason(part: Any, state: Any, error: Exception) -> str:
+    """Why ``state`` does not fit, in one line: torch lists everything that differs, in several."""
+    if isinstance(part, nn.Module) and isinstance(state, dict):
+        found, wanted = (
+            shapes({key: x for key, x in tensors.items() if isinstance(x, Tensor)})
+            for tensors in (state, part.state_dict())
+        )
+        if found != wanted:
+            return difference(found, wanted)
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _restore(part: Any, state: Mapping[str, Any]) -> None:

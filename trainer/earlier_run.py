@@ -14,7 +14,8 @@ from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.text import first_of
 from trainer.checkpoint import checkpoint_files, has_checkpoint
 
-_STARTED = ("recogniser.onnx", "recipe.json", "training.log")
+_PROOF = ("recipe.json", "training.log")
+_STARTED = ("recogniser.onnx", *_PROOF)
 _EVENTS = "events.out.tfevents.*"
 _WEIGHTS = ("model.pt", "quality_head.pt")
 _FINISHED = (
@@ -55,7 +56,7 @@ def check_output(
     needed: Iterable[str | None] = (),
     ranks: Ranks = ALONE,
 ) -> EarlierRun:
-    """Make the folder of a new run, and refuse one with another run in it.
+    """Make the folder of a new run, and refuse one that holds a run already.
 
     Nothing is removed yet: a run that cannot begin should cost nobody an earlier one. Every rank calls it,
     the first one decides.
@@ -90,18 +91,29 @@ def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoint
     found = _files(folder)
     if overwrite:
         return EarlierRun(folder, {path: _of_plain_file(path, folder) for path in found})
-    # Weights alone may be what a run was killed after, before its first checkpoint.
+    # Weights beside a log may be of a run killed before its first checkpoint; alone they are others'.
     finished = any(path.name in _FINISHED for path in found)
-    goes_on = has_checkpoint(folder) if has_checkpoints else not finished
-    restarts = has_checkpoints and (resume is True or (resume == "auto" and not finished))
+    is_killed_start = not finished and _is_of_a_run(found)
+    goes_on = has_checkpoint(folder) if has_checkpoints else is_killed_start
+    restarts = has_checkpoints and (resume is True or (resume == "auto" and is_killed_start))
     if not found or restarts or (resume and goes_on):
         return EarlierRun(folder)
     names = [str(path.relative_to(folder)) for path in found]
+    holds = f"output={folder} already holds a run ({first_of(names, _SHOWN)})"
+    if finished and not has_checkpoints:
+        raise ValueError(
+            f"{holds}, and it is finished: name another output=, or replace it with overwrite=True (features "
+            "in the cache are used again)"
+        )
     first = "go on with it by resume=True, " if goes_on else "nothing of it can be gone on from: "
     raise ValueError(
-        f"output={folder} holds another run ({first_of(names, _SHOWN)}): {first}start in another "
-        "folder with output=, or replace that run with overwrite=True"
+        f"{holds}: {first}start in another folder with output=, or replace that run with overwrite=True"
     )
+
+
+def _is_of_a_run(found: Iterable[Path]) -> bool:
+    """Whether files are with one that a run writes before all others, or with a checkpoint."""
+    return any(path.name in _PROOF or path.name.startswith("checkpoint_") for path in found)
 
 
 def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:

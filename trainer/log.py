@@ -117,7 +117,7 @@ class RunLog:
     """Averages the numbers of ``frequent`` steps, then logs them everywhere.
 
     Args:
-        frequent: steps between log lines.
+        frequent: steps between log lines; an epoch of fewer has one line, at its end.
         writers: where the scalars go besides the screen and training.log.
         bars: show progress bars in a terminal.
     """
@@ -132,6 +132,7 @@ class RunLog:
         self._seconds = 0.0
         self._bar: tqdm | None = None
         self._where = ""
+        self._step = 0
 
     @contextmanager
     def epoch(self, epoch: int, num_epoch: int, steps: int, done: int) -> Iterator[None]:
@@ -144,6 +145,8 @@ class RunLog:
             ) as self._bar,
         ):
             yield
+        if steps < self.frequent and self._sums:
+            self._flush(self._step)
 
     def step(self, global_step: int, statistics: Mapping[str, Tensor], images: int, seconds: float) -> None:
         """Take in one step's scalars, the images that passed the backbone, and the time it took."""
@@ -151,6 +154,7 @@ class RunLog:
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._counts.update(statistics.keys())  # a step that is skipped has fewer
         self._images, self._seconds = self._images + images, self._seconds + seconds
+        self._step = global_step
         if self._bar is not None:
             self._bar.update()
         if global_step % self.frequent == 0:

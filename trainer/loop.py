@@ -327,7 +327,15 @@ class Trainer:
             group.update(of_recipe)  # it may have changed, say for a lower lr
         self.schedule.base_lrs = base_lrs
         go_to(self.schedule, self.position.global_step)
-        LOGGER.info("resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step)
+        if self.position.epoch >= self.num_epoch:
+            LOGGER.info(
+                "all %d epochs are done: results and files are written anew; for more epochs set num_epoch",
+                self.num_epoch,
+            )
+        else:
+            LOGGER.info(
+                "resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step
+            )
 
     def _in_steps_of(self, images: int) -> Position:
         """The same place in the epoch, counted in steps of another size."""

@@ -201,7 +201,7 @@ def _check_value(name: str, value: Any, accepts: schema.Accepts) -> None:
 
 
 def did_you_mean(name: str, known: Sequence[str] | dict[str, Any], block: str = "") -> str:
-    close = difflib.get_close_matches(name, list(known), n=3)
+    close = difflib.get_close_matches(name.lower(), list(known), n=3)
     prefix = f"{block}." if block else ""
     if close:
         return f" Did you mean {' or '.join(repr(prefix + word) for word in close)}?"

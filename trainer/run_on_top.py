@@ -35,6 +35,7 @@ from trainer.sources import origin
 from trainer.torch_files import save_atomically
 
 _COMPARED_IMAGES = 8
+_LEAST_SPREAD = 1e-4  # standard deviation of CR; rounding alone gives less
 _CPU = torch.device("cpu")
 
 
@@ -64,7 +65,13 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
     """
     build_on_top.check_quality_head(config)
     output = Path(config.output)
-    earlier = check_output(output, resume=config.resume, overwrite=config.overwrite, has_checkpoints=False)
+    earlier = check_output(
+        output,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        has_checkpoints=False,
+        needed=[config.recognizer],
+    )
     with logging_to(output / "training.log") as begin_log:
         build_on_top.warn_of_ignored_keys(config)
         given = _open(config, output)
@@ -155,7 +162,17 @@ def _lessons(config: EasyDict, given: _Given, features_of: Features) -> Lessons:
         "labels CR %.3f +- %.3f; mean weight of a class %.2f, of %.0f %% it is below 0.1",
         lessons.certainty.mean(), lessons.certainty.std(), weights["mean"], 100 * weights["share_below_0.1"],
     )  # fmt: skip
+    _warn_if_equal(lessons.certainty)
     return lessons
+
+
+def _warn_if_equal(certainty: torch.Tensor) -> None:
+    """Tell of labels without spread, as embeddings have that are the same for all images."""
+    if float(certainty.std()) < _LEAST_SPREAD:
+        LOGGER.warning(
+            "the labels CR are the same for all images and teach nothing, so the scores will mean nothing: "
+            "the recognizer tells no faces apart"
+        )
 
 
 def _weights(lessons: Lessons) -> dict[str, float]:

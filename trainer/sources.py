@@ -17,8 +17,20 @@ from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
 from trainer import schema
+from trainer.log import LOGGER
 from trainer.parts import room_for
-from trainer.state_dicts import Shapes, SourceError, State, complete, listed, shapes, tensors, unwrapped
+from trainer.state_dicts import (
+    Shapes,
+    SourceError,
+    State,
+    complete,
+    difference,
+    listed,
+    parts_like,
+    shapes,
+    tensors,
+    unwrapped,
+)
 from trainer.torch_files import load_safely
 
 _QUALITY_HEAD = "state_dict_quality_head"
@@ -169,8 +181,8 @@ def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None)
         head = _head(quality_head)
     elif _QUALITY_HEAD in content:
         head = tensors(content[_QUALITY_HEAD], path)
-    size = next((tensor.shape[0] for tensor in reversed(forms[-1].values()) if tensor.ndim), 1)
-    name, state = _recognised(forms, network, size, path)
+    name, state = _recognised(forms, network, path)
+    size = _embedding_size(state)
     backbone = _build(name, size)
     _load(backbone, state, path, name)
     regressor = _regressor(head, quality_head or path, size) if head else None
@@ -205,26 +217,66 @@ def _regressor(head: State, path: Path, size: int) -> QualityRegressor:
     return regressor
 
 
-def _recognised(forms: Sequence[State], network: str | None, size: int, path: Path) -> tuple[str, State]:
+def _embedding_size(state: State) -> int:
+    """The length of the last layer's output."""
+    return next((tensor.shape[0] for tensor in reversed([*state.values()]) if tensor.ndim), 1)
+
+
+def _recognised(forms: Sequence[State], network: str | None, path: Path) -> tuple[str, State]:
     """The network that has exactly the names and shapes of one of the forms of a state dict, and this form.
 
-    Where none has, a network that was named comes with the last form, for others to say what differs.
+    Where none has, of one part of it. Else a network that was named comes with the last form, for others to
+    say what differs.
     """
     known: dict[str, Shapes] = {}
     for name in (network,) if network else BACKBONES:
-        with torch.device("cpu" if network else "meta"):  # names and shapes without memory, of many
-            known[name] = shapes(_build(name, size).state_dict())
+        known[name] = _shapes_of(name, _embedding_size(forms[-1]), bool(network))
         for form in forms:
             if shapes(complete(form, known[name])) == known[name]:
                 return name, form
+    parts = _parts(forms[-1], known, bool(network))
+    if len(parts) > 1:
+        raise SourceError(
+            f"{path} holds several networks ({listed(list(parts))}): save the state dict of one in a file"
+        )
+    for prefix, (name, part) in parts.items():
+        others = [name for name in forms[-1] if not name.startswith(prefix)]
+        LOGGER.warning("%s: what is under %s is %s; left out: %s", path, prefix, name, listed(others))
+        return name, part
     if network:
         return network, forms[-1]
-    found = shapes(forms[-1])
-    closest = max(known, key=lambda name: 2 * len(known[name].items() & found.items()) - len(known[name]))
-    difference = _difference(shapes(complete(forms[-1], known[closest])), known[closest])
     raise SourceError(
-        f"{path} is of no registered network; the closest is {closest}, but {difference}. Name the "
-        f"one it is of (network=NAME in a recipe, --network NAME in an export), timm's as {TIMM_PREFIX}NAME"
+        f"{path} is of no registered network; {_closest(forms[-1], known)}. Name the one it is of "
+        f"(network=NAME in a recipe, --network NAME in an export), timm's as {TIMM_PREFIX}NAME"
+    )
+
+
+def _shapes_of(name: str, size: int, is_named: bool) -> Shapes:
+    with torch.device("cpu" if is_named else "meta"):  # names and shapes without memory, of many
+        return shapes(_build(name, size).state_dict())
+
+
+def _parts(state: State, known: Mapping[str, Shapes], is_named: bool) -> dict[str, tuple[str, State]]:
+    """What is exactly a network below some prefix: prefix -> the network's name and the part."""
+    found: dict[str, tuple[str, State]] = {}
+    for name, wanted in known.items():
+        for prefix, part in parts_like(state, wanted):
+            exact = _shapes_of(name, _embedding_size(part), is_named)
+            if shapes(complete(part, exact)) == exact:
+                found.setdefault(prefix, (name, part))
+    return found
+
+
+def _closest(state: State, known: Mapping[str, Shapes]) -> str:
+    """The network with the most names and shapes in common, and what differs, in words."""
+    found = shapes(state)
+    common = {name: len(wanted.items() & found.items()) for name, wanted in known.items()}
+    if not any(common.values()):
+        prefixes = list(dict.fromkeys(name.rpartition(".")[0].partition(".")[0] or name for name in state))
+        return f"it shares no name with any, as its names begin with {listed(prefixes)}"
+    closest = max(known, key=lambda name: 2 * common[name] - len(known[name]))
+    return (
+        f"the closest is {closest}, but {difference(shapes(complete(state, known[closest])), known[closest])}"
     )
 
 
@@ -236,24 +288,11 @@ def _build(network: str, size: int) -> nn.Module:
 def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
     wanted = module.state_dict()
     state = complete(state, wanted)
-    difference = _difference(shapes(state), shapes(wanted))
-    if difference:
-        raise SourceError(f"{path} does not fit {name}: {difference}")
+    unlike = difference(shapes(state), shapes(wanted))
+    if unlike:
+        raise SourceError(f"{path} does not fit {name}: {unlike}")
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SourceError(f"{path} holds NaN or infinity in {listed(broken)}: its training diverged")
     module.load_state_dict(state)
     module.eval()
-
-
-def _difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
-    """What is missing, too much or of another shape, in words; empty if nothing is."""
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
-    reshaped = [
-        f"{name} ({list(found[name])} instead of {list(shape)})"
-        for name, shape in wanted.items()
-        if name in found and found[name] != shape
-    ]
-    parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
-    return "; ".join(f"{words} {listed(names)}" for words, names in parts.items() if names)

@@ -35,17 +35,24 @@ def tensors(content: Any, path: object) -> dict[str, Tensor]:
     if entries and not wrong:
         return _without_compiled({str(name): tensor for name, tensor in entries.items()})
     inner = [key for key in _KEYS if isinstance(entries.get(key), dict)]
+    inner = inner or [key for key, value in entries.items() if _is_state(value)]
     if inner[:1] == _KEYS[:1] or len(inner) == 1:
         return tensors(entries[inner[0]], path)
     if inner:
         raise SourceError(
-            f"{path} holds several networks ({listed(inner)}): save the state dict of one in a file"
+            f"{path} holds several networks ({listed([*map(str, inner)])}): save the state dict of one in a "
+            "file"
         )
     found = f"its {listed(wrong)} hold no tensors" if wrong else "it is empty"
     raise SourceError(
         f"{path} holds no state dict ({found}); expected names with tensors, or a checkpoint that keeps "
         f"those of the backbone under {', '.join(map(repr, _KEYS[:-1]))} or {_KEYS[-1]!r}"
     )
+
+
+def _is_state(value: object) -> bool:
+    """Whether it is a dict of tensors, under whatever key: ema, weights, student and so on."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(x, Tensor) for x in value.values())
 
 
 def _without_compiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -61,6 +68,13 @@ def unwrapped(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         yield from unwrapped({name.removeprefix(f"{first}."): tensor for name, tensor in state.items()})
 
 
+def parts_like(state: State, wanted: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The parts of a state dict with a network's first name below a prefix: (prefix, part without it)."""
+    first = next(iter(wanted), "")
+    for prefix in [name.removesuffix(first) for name in state if name.endswith(f".{first}")]:
+        yield prefix, {n.removeprefix(prefix): x for n, x in state.items() if n.startswith(prefix)}
+
+
 def complete(state: State, wanted: Mapping[str, Any]) -> State:
     """With the counters that batch normalisation has kept since torch 0.4.1, as torch itself adds them."""
     added = [name for name in wanted if name.endswith(f".{_COUNTER}") and name not in state]
@@ -69,6 +83,19 @@ def complete(state: State, wanted: Mapping[str, Any]) -> State:
 
 def shapes(state: State) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:
+    """What is missing, too much or of another shape, in words; empty if nothing is."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    reshaped = [
+        f"{name} ({list(found[name])} instead of {list(shape)})"
+        for name, shape in wanted.items()
+        if name in found and found[name] != shape
+    ]
+    parts = {"it lacks": missing, "it has also": unexpected, "of another shape:": reshaped}
+    return "; ".join(f"{words} {listed(names)}" for words, names in parts.items() if names)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -250,3 +250,10 @@ def test_anything_in_any_place_is_usable_or_a_value_error(path: str, value: Any)
     if calibration.fnmr is not None:
         assert np.all(np.diff(calibration.expected_fnmr(np.linspace(-5, 5, 11))) <= 1e-12)
     assert Calibration.from_json(calibration.to_json()) == calibration
+
+
+def test_a_missing_file_says_what_writes_one(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"no such file .*missing.json; igfiqa-eval calibrate writes one"
+    ):
+        Calibration.load(tmp_path / "missing.json")

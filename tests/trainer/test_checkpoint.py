@@ -37,8 +37,14 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_other_shapes(saved: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"does not fit this recipe \(state_dict_backbone\)"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit this recipe \(state_dict_backbone: of"
+    ) as caught:
         load_checkpoint(saved, {"state_dict_backbone": nn.Linear(4, 2)})
+    assert "of another shape: weight ([2, 3] instead of [2, 4])" in str(caught.value)
+    assert "another network, rec, num_classes or held_out" in str(caught.value)
+    assert "rows for labels without images" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_part(saved: Path) -> None:

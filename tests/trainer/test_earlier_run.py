@@ -45,7 +45,7 @@ def test_the_same_command_again_is_refused_and_changes_nothing(
     before = contents(a_run)
     assert start(recipe_path, a_run, "rec=this_is_not_even_looked_at") == 1
     line = error_line(capsys)
-    assert f"output={a_run} holds another run (checkpoint_gpu_0.pt, model.pt, quality_head.pt, " in line
+    assert f"output={a_run} already holds a run (checkpoint_gpu_0.pt, model.pt, quality_head.pt, " in line
     assert all(way in line for way in ("resume=True", "output=", "overwrite=True"))
     assert line.index("resume=True") < line.index("overwrite=True")
     assert contents(a_run) == before
@@ -59,7 +59,7 @@ def test_every_file_of_a_run_is_known_as_one(finished_run: Path) -> None:
 @pytest.mark.parametrize("name", ["model.pt", "checkpoint_gpu_3.pt", "checkpoint_gpu_0.next.pt", "both.onnx"])
 def test_one_file_of_a_run_is_enough(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"precious")
-    with pytest.raises(ValueError, match=rf"holds another run \({re.escape(name)}\)"):
+    with pytest.raises(ValueError, match=rf"already holds a run \({re.escape(name)}\)"):
         check_output(tmp_path, resume=False, overwrite=False)
 
 
@@ -133,8 +133,29 @@ def test_resume_auto_goes_on_where_an_attempt_was_killed_before_its_first_checkp
     for path in a_run.glob("*.onnx"):
         path.unlink()
     assert start(recipe_path, a_run, "resume=auto") == 0
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="already holds a run"):
         check_output(a_run, resume=False, overwrite=False)
+
+
+@pytest.mark.parametrize("on_top", [False, True])
+@pytest.mark.parametrize("name", ["model.pt", "quality_head.pt", "recogniser.onnx"])
+def test_weights_that_no_run_is_known_to_have_left_are_not_replaced(
+    tmp_path: Path, name: str, on_top: bool
+) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    with pytest.raises(
+        ValueError, match=rf"already holds a run \({name}\): nothing of it can be gone on from"
+    ):
+        check_output(tmp_path, resume="auto", overwrite=False, has_checkpoints=not on_top)
+    (tmp_path / "training.log").touch()  # a run opens it before it writes anything
+    assert check_output(tmp_path, resume="auto", overwrite=False, has_checkpoints=not on_top).files == {}
+
+
+def test_a_finished_run_that_is_resumed_says_that_it_is_done(a_run: Path, recipe_path: Path) -> None:
+    assert start(recipe_path, a_run, "resume=True") == 0
+    log = (a_run / "training.log").read_text()
+    assert "all 1 epochs are done: results and files are written anew; for more epochs set num_epoch" in log
+    assert "resumed in" not in log
 
 
 def test_overwrite_and_resume_exclude_each_other(recipe_path: Path) -> None:
@@ -192,7 +213,7 @@ def refused(ranks: Ranks, folder: Path) -> str:
 
 def test_all_ranks_end_where_the_first_one_refuses(a_run: Path) -> None:
     first, second = on_ranks(2, refused, a_run)
-    assert "holds another run" in first
+    assert "already holds a run" in first
     assert f"the first process refuses output={a_run}" in second
 
 
@@ -212,11 +233,12 @@ def test_on_top_of_a_recogniser_too(tmp_path: Path, capsys: pytest.CaptureFixtur
         capsys.readouterr()
         assert train.main([*arguments, f"resume={resume}"]) == 1
         line = error_line(capsys)
-        assert "holds another run" in line
-        assert "nothing of it can be gone on from: start in another folder with output=, or replace" in line
+        assert "already holds a run" in line
+        assert "and it is finished: name another output=, or replace it with overwrite=True" in line
         assert "resume" not in line
-    assert train.main([*arguments, "overwrite=True", "recognizer=nothing.onnx"]) == 1
-    assert contents(folder) == before
+    for needed in ("nothing.onnx", str(folder), str(folder / "both.onnx")):
+        assert train.main([*arguments, "overwrite=True", f"recognizer={needed}"]) == 1
+        assert contents(folder) == before
     assert train.main([*arguments, "overwrite=True", "on_top.degraded_share=0", "seed=2"]) == 0
     after = contents(folder)
     assert after["training.log"].count(b"; writing to") == 1
@@ -226,5 +248,5 @@ def test_on_top_of_a_recogniser_too(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_joint_run_does_not_mix_with_one_on_top(tiny_recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "both.onnx").write_bytes(b"of a run on top")
-    with pytest.raises(ValueError, match="holds another run"):
+    with pytest.raises(ValueError, match="already holds a run"):
         run(tiny_recipe())

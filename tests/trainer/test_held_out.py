@@ -223,13 +223,18 @@ class TestValTargets:
     ) -> None:
         config = tiny_recipe(f"rec={records}", "val_targets=lfw,cfp_fp,agedb_30")
         assert list(build_data.build_test_sets(config, split_of(config))) == ["lfw"]
-        (line,) = [line for line in log_lines if "does not exist" in line]
+        (line,) = [line for line in log_lines if "do not exist" in line]
         assert "val_targets names cfp_fp, agedb_30, but" in line
         assert "found: ['lfw']. The others judge the run" in line
 
     def test_none_of_them_is_an_error(self, tiny_recipe: Recipe, folder: Path) -> None:
         config = tiny_recipe(f"rec={folder}", "val_targets=lfw,cfp_fp")
-        with pytest.raises(ValueError, match=r"cfp_fp.bin does not exist; found: none\. Copy it there"):
+        with pytest.raises(ValueError, match=r"cfp_fp.bin do not exist; found: none\. Copy them there"):
+            build_data.build_test_sets(config, split_of(config))
+
+    def test_a_name_with_its_suffix_is_told_of(self, tiny_recipe: Recipe, folder: Path) -> None:
+        config = tiny_recipe(f"rec={folder}", "val_targets=lfw.bin")
+        with pytest.raises(ValueError, match=r"not exist; found: none \(.* without .bin\)\. Copy it there"):
             build_data.build_test_sets(config, split_of(config))
 
     def test_the_name_of_the_people_held_out_is_taken(self, tiny_recipe: Recipe, records: Path) -> None:

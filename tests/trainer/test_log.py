@@ -38,6 +38,20 @@ def test_scalars_are_means_over_the_steps_between_lines() -> None:
     assert recorder.written[0][1]["train/images_per_second"] == 20.0
 
 
+@pytest.mark.parametrize(("frequent", "written"), [(2, [2, 4, 6]), (3, [3, 6]), (6, [3, 6]), (9, [3, 6])])
+def test_an_epoch_shorter_than_the_steps_between_lines_has_one(frequent: int, written: list[int]) -> None:
+    recorder = Recorder()
+    log = RunLog(frequent, [recorder])
+    for epoch in range(2):
+        with log.epoch(epoch, 2, 3, 0):
+            for step in range(3 * epoch + 1, 3 * epoch + 4):
+                statistics = {"loss": torch.tensor(float(step)), "learning_rate": torch.tensor(0.1)}
+                log.step(step, statistics, images=10, seconds=0.5)
+    assert [step for step, _ in recorder.written] == written
+    if frequent > 3:
+        assert [values["train/loss"] for _, values in recorder.written] == [2.0, 5.0]
+
+
 def test_log_file_is_appended_to(tmp_path: Path) -> None:
     for message in ("first", "second"):
         with logging_to(tmp_path / "training.log") as begin:

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from easydict import EasyDict
+from torch import Tensor, nn
 from torch.cuda import OutOfMemoryError
 
 import train
 from igfiqa_head.margin import MarginOutput
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE
-from igfiqa_head.registry import CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS, Registry
+from igfiqa_head.registry import BACKBONES, CLASSIFIERS, DATASETS, MARGINS, QUALITY_HEADS, Registry
 from plugins.backbones import get_model
 from plugins.classifiers.partial_fc import PartialFC
 from plugins.datasets.synthetic import SyntheticFaces
 from plugins.margins.cosface import CosFace
+from tests.trainer.conftest import TINY_PLUGIN
 from trainer import build, build_data, build_parts
 from trainer.parts import build_part
 from trainer.recipe import BASE, load_recipe
@@ -218,8 +221,6 @@ def test_heads_classifiers_and_data_sets_of_another_shape(tiny_recipe: Recipe, r
 
 
 def test_a_backbone_that_does_not_take_what_all_do(register: Register) -> None:
-    from igfiqa_head.registry import BACKBONES
-
     register(BACKBONES, "mine", lambda num_features: None)
     with pytest.raises(
         ValueError, match="backbone 'mine' .* must take the arguments dropout, fp16, num_features"
@@ -228,6 +229,63 @@ def test_a_backbone_that_does_not_take_what_all_do(register: Register) -> None:
     register(BACKBONES, "mine", lambda **_: None)
     with pytest.raises(ValueError, match="lacks what every backbone has: forward"):
         get_model("mine")
+
+
+def test_what_makes_nothing_cannot_be_registered(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    plugin = tmp_path / "mine.py"
+    plugin.write_text("from igfiqa_head.registry import MARGINS\nMARGINS.register('mine')(object())\n")
+    with pytest.raises(ValueError, match=r"margin 'mine' is registered for <object .*: expected a class, or"):
+        run(tiny_recipe("margin=mine", f"plugins={TINY_PLUGIN},{plugin}", "rec=never_looked_at"))
+    assert "mine" not in MARGINS
+
+
+class Backbone(nn.Module):
+    """A backbone from outside that draws where it should not, and gives what it is told to."""
+
+    def __init__(self, dropout: float, fp16: bool, num_features: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, num_features)
+
+    def forward(self, images: Tensor) -> Any:
+        torch.rand(1)
+        return self.made(self.layer, images)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            lambda layer, x: layer(x),
+            r"num_features\]: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (lambda layer, x: x.nothing, r"AttributeError: 'Tensor' object has no attribute 'nothing'"),
+        (lambda layer, x: x.mean(dim=(2, 3)), r"of 2 images and num_features=16 it makes \[2, 3\]"),
+        (lambda layer, x: (layer(x.mean(dim=(2, 3))),), r"num_features=16 it makes tuple"),
+    ],
+)
+def test_a_backbone_of_another_shape_is_told_of_before_the_training(
+    tiny_recipe: Recipe, register: Register, made: Any, message: str
+) -> None:
+    register(BACKBONES, "mine", type("Mine", (Backbone,), {"made": staticmethod(made)}))
+    recipe = tiny_recipe("network=mine")
+    with pytest.raises(
+        ValueError, match=rf"backbone 'mine' \(Mine in .*test_parts.py\) .*{message}"
+    ) as caught:
+        run(recipe)
+    assert "\n" not in str(caught.value)
+    assert not list(Path(recipe.output).iterdir())
+
+
+def test_trying_a_backbone_draws_nothing(tiny_recipe: Recipe, register: Register) -> None:
+    made = staticmethod(lambda layer, x: layer(x.mean(dim=(2, 3))))
+    register(BACKBONES, "mine", type("Mine", (Backbone,), {"made": made}))
+    config = tiny_recipe("network=mine")
+    before = torch.get_rng_state()
+    build_parts.try_backbone(config, build.build_backbone(config), torch.device("cpu"), None)
+    backbone = build.build_backbone(config)
+    torch.set_rng_state(before)
+    build.build_backbone(config)
+    assert torch.equal(build.build_backbone(config).layer.weight, backbone.layer.weight)  # type: ignore[arg-type, union-attr]
 
 
 def test_a_class_is_given_what_its_signature_names_of_the_run(

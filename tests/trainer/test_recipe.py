@@ -9,7 +9,7 @@ import pytest
 from easydict import EasyDict
 
 from trainer import schema
-from trainer.recipe import BASE, RecipeError, changed_keys, load_recipe
+from trainer.recipe import BASE, RecipeError, changed_keys, did_you_mean, load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(p for p in (ROOT / "recipes").glob("*.py") if p != BASE)
@@ -195,6 +195,10 @@ def test_bad_override(write, override: str, message: str) -> None:  # type: igno
 def test_bad_recipe_file(write, header: str, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(RecipeError, match=re.escape(message)):
         load_recipe(write(header=header))
+
+
+def test_a_key_in_capitals_finds_its_like() -> None:
+    assert did_you_mean("LR", ["lr", "seed"]) == " Did you mean 'lr'?"
 
 
 def test_missing_recipe_names_the_closest() -> None:

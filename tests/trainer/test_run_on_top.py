@@ -33,6 +33,7 @@ from igfiqa_head.runtime import QualityModel
 from plugins.datasets.synthetic import SyntheticFaces
 from tests.onnx_models import projection, write_model
 from tests.packs import make_pack, open_pack, picture
+from trainer import run_on_top
 from trainer.on_top import Features
 from trainer.recipe import load_recipe
 from trainer.run import run
@@ -502,3 +503,9 @@ def test_photographs(tmp_path: Path) -> None:
     metrics = real(tmp_path, "val_targets=lfw_dev")
     for result in metrics["erc"].values():
         assert result["area"]["IG-FIQA on top"] < 0.9 * result["area"]["embedding norm"]
+
+
+@pytest.mark.parametrize(("spread", "lines"), [(0.0, 1), (1e-6, 1), (0.01, 0)])
+def test_labels_without_spread_are_told_of(log_lines: list[str], spread: float, lines: int) -> None:
+    run_on_top._warn_if_equal(0.5 + spread * torch.arange(10.0))
+    assert sum("are the same for all images and teach nothing" in line for line in log_lines) == lines

@@ -314,6 +314,52 @@ class TestAsOthersSaveThem:
             content = {"epoch": 3, key: content, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}}
         self.check(tmp_path, content, state)
 
+    @pytest.mark.parametrize("network", [None, "r18"])
+    @pytest.mark.parametrize(
+        ("prefix", "beside"),
+        [
+            ("model.backbone.", {"model.head.weight": torch.zeros(10, FEATURES)}),
+            ("backbone.", {"head.kernel": torch.zeros(FEATURES, 10)}),
+            ("net.", {"criterion.weight": torch.zeros(10, FEATURES)}),
+            ("module.", {"n_averaged": torch.tensor(5)}),
+        ],
+    )
+    def test_the_one_network_beside_other_tensors(
+        self, tmp_path: Path, log_lines: list[str], prefix: str, beside: State, network: str | None
+    ) -> None:
+        state = state_of("r18")
+        content = {prefix + name: tensor for name, tensor in state.items()}
+        for whole in (content | beside, {"state_dict": beside | content, "epoch": 3}):
+            self.check(tmp_path, whole, state, network)
+        below, left_out = prefix.removeprefix("model."), next(iter(beside)).removeprefix("model.")
+        assert log_lines[0].endswith(f"model.pt: what is under {below} is r18; left out: {left_out}")
+
+    @pytest.mark.parametrize("key", ["ema", "ema_state_dict", "weights", "student"])
+    def test_under_a_key_of_any_name(self, tmp_path: Path, key: str) -> None:
+        state = state_of("r18")
+        self.check(tmp_path, {key: state, "epoch": 3, "optimizer": {"state": {}, "param_groups": []}}, state)
+
+    @pytest.mark.parametrize("keys", ["teacher student", "teacher. student."])
+    def test_of_two_networks_none_is_chosen(self, tmp_path: Path, keys: str) -> None:
+        first, second = keys.split()
+        state = state_of("r18")
+        content: Any = {first: state, second: state}
+        if first.endswith("."):
+            content = {prefix + name: x for prefix in content for name, x in state.items()}
+        with pytest.raises(
+            SourceError, match=rf"holds several networks \({first}, {second}\): save the state"
+        ):
+            open_source(save(tmp_path / "model.pt", content))
+
+    def test_names_of_no_network_are_not_compared_with_one(self, tmp_path: Path) -> None:
+        names = ("trunk.stem.weight", "trunk.fc.weight", "head.weight")
+        path = save(tmp_path / "model.pt", {name: torch.zeros(3, 3) for name in names})
+        with pytest.raises(
+            SourceError, match="shares no name with any, as its names begin with trunk, head."
+        ) as e:
+            open_source(path)
+        assert "closest" not in str(e.value)
+
     @staticmethod
     def check(folder: Path, content: Any, state: State, network: str | None = None) -> None:
         source = open_source(save(folder / "model.pt", content), network=network)
