@@ -137,12 +137,13 @@ def _share_held_out(config: EasyDict) -> float:
 
 def _tell_of_too_few(config: EasyDict, share: float, people: int) -> None:
     text = (
-        f"{config.rec} has {people} people, of whom a share of {share:g} are too few to judge by: it takes "
-        "two with two images each"
+        f"a share of {share:g} of the {people} people in {config.rec} is fewer than judging takes: two with "
+        "two images each, and two others to learn from"
     )
     if config.held_out is not None:
         raise ValueError(f"{text}. Raise held_out, or set it to 0 to hold out none")
-    LOGGER.warning("%s. Nobody is held out, and nothing will be said of how good the result is", text)
+    advice = f"; held_out={2 / people:.2g} would hold out two" if people >= 4 else ""
+    LOGGER.warning("%s. So nobody is held out, and nothing is said of how good the result is%s", text, advice)
 
 
 def build_test_sets(config: EasyDict, split: Split) -> dict[str, VerificationSet]:

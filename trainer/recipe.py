@@ -63,7 +63,8 @@ def _flat(config: EasyDict) -> dict[str, Any]:
 
 def _execute(path: Path) -> EasyDict:
     if not path.is_file():
-        raise RecipeError(f"recipe {str(path)!r} does not exist.{_closest_recipes(path)}")
+        problem = "is a folder, expected a recipe's file" if path.is_dir() else "does not exist"
+        raise RecipeError(f"recipe {str(path)!r} {problem}.{_closest_recipes(path)}")
     try:
         variables = runpy.run_path(str(path))
     except Exception as error:
@@ -75,7 +76,8 @@ def _execute(path: Path) -> EasyDict:
 
 def _closest_recipes(path: Path) -> str:
     """Recipes with names like that of a file that does not exist: beside it, and those of this project."""
-    beside = path.parent.glob("*.py") if path.parent != Path() else ()
+    folder = path if path.is_dir() else path.parent
+    beside = [] if folder == Path() else [p for p in folder.glob("*.py") if _looks_like_recipe(p)]
     shipped = (Path(os.path.relpath(p)) for p in BASE.parent.glob("*.py"))
     found = sorted((*shipped, *beside))
     known = {place.stem: str(place) for place in found if place.resolve() != BASE}
@@ -84,6 +86,14 @@ def _closest_recipes(path: Path) -> str:
         f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Known: {', '.join(known.values())}."
     )
     return f" {words}"
+
+
+def _looks_like_recipe(path: Path) -> bool:
+    """Whether a Python file gives ``config`` a value, as recipes do; nothing in it is run."""
+    try:
+        return "config = " in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
 
 
 def _find_plugins(given: EasyDict, folder: Path) -> None:
@@ -152,7 +162,9 @@ def _apply_override(config: EasyDict, override: str) -> None:
     name, equals, raw = override.partition("=")
     if not equals or not name.strip():
         raise RecipeError(f"an override looks like key=value, got {override!r}")
-    block, _, key = name.strip().rpartition(".")
+    block, is_of_block, key = name.strip().partition(".")
+    if not is_of_block:
+        block, key = "", block
     known = schema.BLOCKS.get(block, {}) if block else schema.KEYS
     value = _parse(raw.strip(), known[key].kind if key in known else "value")
     key, value = (block, {key: value}) if block else (key, value)

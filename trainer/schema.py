@@ -145,7 +145,9 @@ KEYS = {
     "dali": flag,
     "dali_aug": flag,
     "recognizer": Accepts(
-        text.test, "an ONNX file, a checkpoint, a run's folder or timm:NAME", "text"
+        text.test,
+        "a pack of insightface such as buffalo_l, an ONNX file, a checkpoint, a run's folder or timm:NAME",
+        "text",
     ).or_none(),
     "network": text.or_none(),
     "embedding_size": integer(1).or_none(),

@@ -193,8 +193,8 @@ class TestWhoIsHeldOut:
         config = tiny_recipe(f"rec={tmp_path / 'few'}", "val_targets=")
         split = split_of(config)
         assert split.training_set is split.dataset
-        assert any("8 people, of whom a share of 0.1 are too few" in line for line in log_lines)
-        with pytest.raises(ValueError, match="8 people, of whom a share of 0.05 are .*Raise held_out"):
+        assert any("held_out=0.25 would hold out two" in line for line in log_lines)
+        with pytest.raises(ValueError, match="a share of 0.05 of the 8 people .*Raise held_out"):
             split_of(tiny_recipe(f"rec={tmp_path / 'few'}", "val_targets=", "held_out=0.05"))
 
     def test_a_share_beyond_the_bounds_is_refused(self, tiny_recipe: Recipe) -> None:

@@ -164,6 +164,7 @@ def test_override(write, override: str, key: str, value: object) -> None:  # typ
         ("ig_fiqa.sub_batch=both", "'split', 'mirror'; got 'both'"),
         ("ig_fiqa.rescale=(0.5,0.2)", "low <= high"),
         ("ig_fiqa=3", "a block of keys"),
+        ("ig_fiqa.beta.x=1", "unknown recipe key 'ig_fiqa.beta.x'. Did you mean 'ig_fiqa.beta'?"),
         ("lr", "looks like key=value"),
         ("num_classes=1", "an integer >= 2"),
         ("rec=None", "'rec' is required: set it to a folder with train.rec and train.idx, a folder of"),
@@ -216,6 +217,14 @@ def test_a_recipe_without_folder_or_suffix_is_looked_for_among_those_shipped(nam
     with pytest.raises(RecipeError, match=r"Known: .*recipes/quickstart\.py") as caught:
         load_recipe("qqqqqqq")
     assert "train.py" not in str(caught.value)
+
+
+def test_a_folder_is_told_from_a_recipe_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("config = {}")
+    (tmp_path / "script.py").write_text("print()")
+    with pytest.raises(RecipeError, match=r"is a folder, expected a recipe's file.*mine\.py") as error:
+        load_recipe(tmp_path)
+    assert "script.py" not in str(error.value)
 
 
 def test_what_all_recipes_rest_on_is_not_proposed_as_one() -> None:

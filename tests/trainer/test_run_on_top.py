@@ -400,7 +400,7 @@ class TestErrors:
             ("quality_head=cr_fiqa", "quality_head='cr_fiqa' cannot be put on top.*variance_weights=False"),
             ("quality_head=None", "quality_head=None cannot be put on top of a recognizer"),
             ("recognizer=nowhere.onnx", "recognizer='nowhere.onnx': there is no such file"),
-            ("recognizer=", "'recognizer' accepts an ONNX file"),
+            ("recognizer=", "'recognizer' accepts a pack of insightface"),
             ("lr=1e30", "L_IG is .* lower lr"),
         ],
     )  # fmt: skip
