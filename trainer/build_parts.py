@@ -109,6 +109,7 @@ def try_backbone(
     try:
         with torch.no_grad(), torch.random.fork_rng(generators), mixed_precision(device, half):
             made = backbone.eval()(torch.zeros(2, *IMAGE_SHAPE, device=device))
+        backbone.train()
     except Exception as error:  # it is others' code
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{BACKBONES.described(name)} {wanted}: {type(error).__name__}: {reason}") from error
