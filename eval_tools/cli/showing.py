@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from eval_tools.measure import DEFAULT_FMRS, Settings
@@ -31,7 +31,7 @@ def description(options: argparse.Namespace, settings: Settings) -> dict[str, st
         "bad images and pairs": settings.on_bad,
         "command": shlex.join(["igfiqa-eval", *sys.argv[1:]]),
         "version": f"igfiqa-head {_version()}",
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 

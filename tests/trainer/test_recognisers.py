@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +148,20 @@ class TestTimm:
             ValueError, match=r"^timm:local-dir:.* does not take colour images of 112 x 112: "
         ):
             recogniser_file(f"timm:local-dir:{tmp_path / 'net'}", tmp_path, images())
+
+    def test_no_code_of_a_folder_is_run(self, tmp_path: Path) -> None:
+        """timm before 1.0.26 unpickled what it found there."""
+
+        class Code:
+            def __reduce__(self) -> Any:
+                return Path.touch, (tmp_path / "ran",)
+
+        timm_folder(tmp_path / "net")
+        (tmp_path / "net" / "model.safetensors").unlink()
+        torch.save({"weight": Code()}, tmp_path / "net" / "pytorch_model.bin")
+        with pytest.raises(ValueError, match=r"^timm:local-dir:.* cannot be loaded with pretrained weights: "):
+            recogniser_file(f"timm:local-dir:{tmp_path / 'net'}", tmp_path, images())
+        assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize("name", ["no_such_network", "", "local-dir:/nowhere", "elsewhere:a/b"])
     def test_unknown_names(self, tmp_path: Path, name: str) -> None:
