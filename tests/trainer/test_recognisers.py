@@ -159,7 +159,9 @@ class TestTimm:
         timm_folder(tmp_path / "net")
         (tmp_path / "net" / "model.safetensors").unlink()
         torch.save({"weight": Code()}, tmp_path / "net" / "pytorch_model.bin")
-        with pytest.raises(ValueError, match=r"^timm:local-dir:.* cannot be loaded with pretrained weights: "):
+        with pytest.raises(
+            ValueError, match=r"^timm:local-dir:.* cannot be loaded with pretrained weights: "
+        ):
             recogniser_file(f"timm:local-dir:{tmp_path / 'net'}", tmp_path, images())
         assert not (tmp_path / "ran").exists()
 
