@@ -1,4 +1,4 @@
-"""Opening files of strangers: nothing but a regular file, since a pipe is waited for and a device may not end."""
+"""Opening regular files and nothing else: a pipe is waited for, and a device need not end."""
 
 from __future__ import annotations
 

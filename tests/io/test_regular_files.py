@@ -32,7 +32,7 @@ def test_a_device_is_refused(tmp_path: Path) -> None:
 def test_a_socket_and_a_folder_are_refused(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="s'$"):
             read_regular(tmp_path / "s")
     with pytest.raises(IsADirectoryError):
         read_regular(tmp_path)
@@ -42,6 +42,6 @@ def test_no_descriptor_stays_open_after_a_refusal(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     before = os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
     for _ in range(3):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="it is a pipe"):
             read_regular(tmp_path / "pipe")
     assert len(before) == len(os.listdir("/proc/self/fd") if before else [])
