@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from igfiqa_head.io.regular_files import read_regular
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import open_session
 
 MANIFEST = "manifest.json"
@@ -34,7 +35,7 @@ def pack_recogniser(folder: Path) -> tuple[Path, tuple[float, float] | None]:
 
 
 def _is_routed_to_recognition(path: Path) -> bool:
-    session = open_session(path, ["CPUExecutionProvider"])
+    session = open_session(OnnxFile(path), ["CPUExecutionProvider"])
     inputs = session.get_inputs()
     shape = inputs[0].shape
     if len(session.get_outputs()) >= 5 or len(shape) != 4:  # a detector
