@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from eval_tools.cells import Kind, convert, is_number
 from igfiqa_head.io.regular_files import regular
+from igfiqa_head.text import first_of
 
 _BLOCK = 1024  # rows; many more at a time keep the garbage collector busy: twice as slow with 65,536
 _DELIMITERS = "\t;,"
@@ -89,12 +90,13 @@ class CsvFile:
             ValueError: no rows, a row of another width, or a cell that is not of its column's kind.
         """
         parts: dict[str, list[Any]] = {name: [] for name in kinds}
+        positions = {name: position for position, name in enumerate(self.header)}
         first = 0
         for block in self._blocks():
             self._check_widths(block, first)
             cells = list(zip(*block, strict=True))
             for name, kind in kinds.items():
-                column = cells[self.header.index(name)]
+                column = cells[positions[name]]
                 parts[name].append(convert(column, kind, name, first, self._where))
             first += len(block)
         if not first:
@@ -251,8 +253,8 @@ def read_npz(path: Path, wanted: Collection[str] | None = None) -> dict[str, NDA
     size, stored = sum(kind.nbytes for kind in kinds.values()), path.stat().st_size
     if size > _FREE_BYTES + _MAX_RATIO * stored:
         raise ValueError(
-            f"{path} has {stored / 2**20:.1f} MiB and its arrays {first_of(list(kinds), 3)} have {size / 2**20:,.0f} "
-            "MiB, which is more than is read of such a file: write it without compression, by np.savez"
+            f"{path} has {stored / 2**20:.1f} MiB, and {first_of(list(kinds), 3)} in it {size / 2**20:,.0f} "
+            "MiB, more than is read of such a file: write it without compression, by np.savez"
         )
     with _npz(path) as archive:
         return {name: _array(archive, name + _NPY) for name in kinds}
