@@ -42,6 +42,7 @@ def open_session(
     try:
         # With its fallback onnxruntime prints what went wrong and tries again.
         session = onnxruntime.InferenceSession(str(file.path), options, providers=chosen, enable_fallback=0)
+        _read_texts(session)
     except Exception as error:  # onnxruntime's own exceptions share no other base
         raise ValueError(f"onnxruntime cannot load {file.path}: {reason_of(error)}") from error
     used = session.get_providers()[0]
@@ -51,6 +52,13 @@ def open_session(
             raise ValueError(f"{problem}; onnxruntime would take {used}: name that too to allow it")
         warnings.warn(f"{problem}: {used} is used", stacklevel=1)
     return session
+
+
+def _read_texts(session: onnxruntime.InferenceSession) -> None:
+    """``UnicodeDecodeError`` for names or metadata that are no UTF-8."""
+    for item in (*session.get_inputs(), *session.get_outputs()):
+        _ = item.name, item.shape
+    _ = session.get_modelmeta().custom_metadata_map
 
 
 def available_providers(providers: Sequence[str] | str | None = None) -> list[str]:
