@@ -36,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 
 from igfiqa_head.compression import CompressionError, compress_to_int8  # noqa: E402
 from igfiqa_head.export import export_onnx  # noqa: E402
+from igfiqa_head.onnx_file import OnnxFile  # noqa: E402
 from igfiqa_head.onnx_session import open_session  # noqa: E402
 from igfiqa_head.quality_head import QualityRegressor  # noqa: E402
 from plugins.backbones import get_model  # noqa: E402
@@ -97,7 +98,7 @@ def contenders(name: str, crops: np.ndarray, options: argparse.Namespace, folder
     batch = faces[: options.batch]
     passes: dict[str, Pass] = {"torch eager": lambda: regressor(backbone(batch))}
     for kind, path in paths.items():
-        session = open_session(path, ["CPUExecutionProvider"], options.threads)
+        session = open_session(OnnxFile(path), ["CPUExecutionProvider"], options.threads)
         passes[kind] = lambda session=session: session.run(None, {"input": batch.numpy()})
     return passes
 

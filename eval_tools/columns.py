@@ -12,23 +12,32 @@ columns are separated by what stands in it outside of quotes, a tab, a semicolon
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from eval_tools.cells import Kind, convert, is_number
+from igfiqa_head.io.regular_files import regular
+from igfiqa_head.text import first_of
 
 _BLOCK = 1024  # rows; many more at a time keep the garbage collector busy: twice as slow with 65,536
 _DELIMITERS = "\t;,"
+_NPY = ".npy"
+_HEADER_BYTES = 2**14  # of an array; NumPy takes 10,000 characters
+# What compressed numbers and names of images unfold to; a few MB of zeros could fill any memory.
+_FREE_BYTES, _MAX_RATIO = 2**30, 20
 
 
 @dataclass(frozen=True)
@@ -81,12 +90,13 @@ class CsvFile:
             ValueError: no rows, a row of another width, or a cell that is not of its column's kind.
         """
         parts: dict[str, list[Any]] = {name: [] for name in kinds}
+        positions = {name: position for position, name in enumerate(self.header)}
         first = 0
         for block in self._blocks():
             self._check_widths(block, first)
             cells = list(zip(*block, strict=True))
             for name, kind in kinds.items():
-                column = cells[self.header.index(name)]
+                column = cells[positions[name]]
                 parts[name].append(convert(column, kind, name, first, self._where))
             first += len(block)
         if not first:
@@ -161,40 +171,40 @@ class ArrayFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file; ``ValueError`` as for :func:`read_npz`."""
+        """Read what the arrays are; ``ValueError`` as for :func:`npz_kinds`."""
         self.path = path
-        self._arrays = read_npz(path)
-        self.header = list(self._arrays)
+        self._kinds = npz_kinds(path)
+        self.header = list(self._kinds)
 
     def read(self, kinds: Mapping[str, Kind]) -> Table:
         """Some arrays, all of the length of the first one.
 
         Raises:
-            ValueError: an array of another shape or type.
+            ValueError: an array of another shape or type, or see :func:`read_npz`.
         """
+        arrays = read_npz(self.path, kinds)
         first = next(iter(kinds))
-        size = self._arrays[first].size
+        size = arrays[first].size
         for name, kind in kinds.items():
-            values = self._arrays[name]
+            values = arrays[name]
             allowed = {"number": "fiub", "flag": "fiubUS", "text": "USiu"}[kind]
             if values.shape != (size,) or values.dtype.kind not in allowed:
                 raise ValueError(
                     f"{self.path}: {name} must be {'labels' if kind == 'text' else 'numbers'} [{size}] like "
                     f"{first}, got {values.dtype} {list(values.shape)}"
                 )
-        columns = {name: self._column(name, kind) for name, kind in kinds.items()}
+        columns = {name: self._column(name, arrays[name], kind) for name, kind in kinds.items()}
         return Table(columns, self._where)
 
     def not_numbers(self, like: str) -> dict[str, str]:
         """Arrays that are no numbers of the shape of the array ``like`` -> what they are."""
         return {
-            name: f"{array.dtype} {list(array.shape)}"
-            for name, array in self._arrays.items()
-            if array.shape != self._arrays[like].shape or array.dtype.kind not in "fiu"
+            name: f"{kind.dtype} {list(kind.shape)}"
+            for name, kind in self._kinds.items()
+            if kind.shape != self._kinds[like].shape or kind.dtype.kind not in "fiu"
         }
 
-    def _column(self, name: str, kind: Kind) -> Any:
-        values = self._arrays[name]
+    def _column(self, name: str, values: NDArray[Any], kind: Kind) -> Any:
         if kind == "text":
             return text_of(values)
         if kind == "number":
@@ -209,18 +219,53 @@ class ArrayFile:
         return f"{self.path}, pair {row}"
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a ``.npz`` file.
+@dataclass(frozen=True)
+class ArrayKind:
+    """What the header of an array says of it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def npz_kinds(path: Path) -> dict[str, ArrayKind]:
+    """The kinds of the arrays of a ``.npz`` file by their names; no array is read.
 
     Raises:
-        ValueError: no such file, damaged, or with arrays of Python objects, which are never loaded.
+        ValueError: no such file, damaged, or an array says another size of itself than the archive.
     """
+    with _npz(path) as archive:
+        members = [info for info in archive.infolist() if info.filename.endswith(_NPY)]
+        return {info.filename.removesuffix(_NPY): _kind(archive, info) for info in members}
+
+
+def read_npz(path: Path, wanted: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a ``.npz`` file, all of them or those that are wanted and there.
+
+    Raises:
+        ValueError: see :func:`npz_kinds`; arrays of Python objects, which are never loaded; or arrays that
+            unfold to far more than a file of this size should.
+    """
+    kinds = {name: kind for name, kind in npz_kinds(path).items() if wanted is None or name in wanted}
+    size, stored = sum(kind.nbytes for kind in kinds.values()), path.stat().st_size
+    if size > _FREE_BYTES + _MAX_RATIO * stored:
+        raise ValueError(
+            f"{path} has {stored / 2**20:.1f} MiB, and {first_of(list(kinds), 3)} in it {size / 2**20:,.0f} "
+            "MiB, more than is read of such a file: write it without compression, by np.savez"
+        )
+    with _npz(path) as archive:
+        return {name: _array(archive, name + _NPY) for name in kinds}
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[ZipFile]:
+    """An open archive of arrays; what goes wrong with it becomes one ``ValueError``."""
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, NpzFile):
-            raise ValueError("it holds a single array")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with open(path, "rb", opener=regular) as file, ZipFile(file) as archive:
+            yield archive
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # damage makes zipfile and NumPy raise a dozen kinds that share no other base
@@ -228,7 +273,23 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         raise ValueError(
             f"{path} is not a .npz file of plain arrays (no objects; text as array.astype(str)){reason}"
         ) from error
-    return {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+
+
+def _kind(archive: ZipFile, info: ZipInfo) -> ArrayKind:
+    with archive.open(info) as member:
+        start = BytesIO(member.read(_HEADER_BYTES))
+    version = npy.read_magic(start)
+    shape, _, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(start)
+    kind = ArrayKind(shape, dtype)
+    stored = info.file_size - start.tell()
+    if kind.nbytes != stored and not dtype.hasobject:
+        raise ValueError(f"{info.filename} says that it is {dtype} {list(shape)}, and has {stored} bytes")
+    return kind
+
+
+def _array(archive: ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as member:
+        return np.asarray(npy.read_array(member, allow_pickle=False))
 
 
 def text_of(values: NDArray[Any]) -> list[str]:
@@ -242,7 +303,7 @@ def text_of(values: NDArray[Any]) -> list[str]:
 def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
     """An open UTF-8 file; what goes wrong with it becomes one ``ValueError``."""
     try:
-        with open(path, encoding="utf-8-sig", newline=newline) as file:
+        with open(path, encoding="utf-8-sig", newline=newline, opener=regular) as file:
             yield file
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

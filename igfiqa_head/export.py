@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.kinds import OUTPUTS
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import open_session
 from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.runtime import INPUT_CONTRACT
@@ -221,7 +222,7 @@ def _compare(model: nn.Module, kind: str, faces: Tensor, path: Path) -> float:
     scales = [float(output.abs().max()) for output in model(faces)]
     if not np.isfinite(scales).all():
         raise ExportError("the network gives NaN or infinity for these images; no file was written")
-    session = open_session(path, ["CPUExecutionProvider"])
+    session = open_session(OnnxFile(path), ["CPUExecutionProvider"])
     worst = 0.0
     for batch in (faces[:1], faces[:3]):
         outputs = session.run(list(OUTPUTS[kind]), {"input": batch.numpy()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,14 +13,17 @@ import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from igfiqa_head.independent_rows import CPU_TOLERANCE, GPU_TOLERANCE, depend_on_company, unlike_faces
-from igfiqa_head.onnx_graph import OnnxGraph, read_onnx_graph
-from igfiqa_head.onnx_session import open_session
+from igfiqa_head.onnx_file import OnnxFile
+from igfiqa_head.onnx_graph import OnnxGraph
+from igfiqa_head.onnx_session import first_run, open_session, reason_of, silent
 
 INPUT_CONTRACT = "float32 [N, 3, 112, 112], RGB, (x / 255 - 0.5) / 0.5"
 """What :func:`igfiqa_head.export.export_onnx` writes into the metadata ``input`` of its files."""
 
 DEFAULT_SIZE = 112
 _MAX_SIZE = 1024
+_MAX_PIXELS = 2**24  # that a graph may want at a time: 1,337 faces of 112 x 112
+_MAX_NUMBERS = 2**24  # of an output, for one face
 _CPU = "CPUExecutionProvider"
 # On a CPU the activations of a small batch stay in its cache: MobileFaceNet runs 1.8 times as fast with
 # batches of 8 as with 128. A GPU wants large ones.
@@ -74,18 +76,19 @@ class FaceNetwork:
                 normalisation that divides by zero.
         """
         self.path = Path(path)
-        content = _read(self.path)
-        graph = _graph(self.path, content)
-        self._session = open_session(self.path, providers, threads)
+        file = OnnxFile(path)
+        self._session = open_session(file, providers, threads)
         self._input, self.batch_size, self.image_size = _face_input(self.path, self._session)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.mean, self.std = _checked(normalisation) or _normalisation(graph, self.metadata)
-        self.fingerprint = _fingerprint(self.path, content, graph, (self.mean, self.std))
+        self.mean, self.std = _checked(normalisation) or _normalisation(file.graph, self.metadata)
+        self.fingerprint = file.fingerprint((self.mean, self.std))
         self._output_names = [output.name for output in self._session.get_outputs()]
         self.output_shapes: dict[str, tuple[int, ...]] = {}
-        alone = self._run_batch(unlike_faces(self.image_size)[1:])
-        self.output_shapes = {name: rows.shape[1:] for name, rows in alone.items()}
-        self._check_rows(alone, graph)
+        with first_run() as self._options:
+            alone = self._run_batch(unlike_faces(self.image_size)[1:])
+            self.output_shapes = {name: rows.shape[1:] for name, rows in alone.items()}
+            self._check_rows(alone, file.graph)
+        self._options = silent()
 
     def run(self, images: ArrayLike) -> dict[str, FloatArray]:
         """Every output [N, ...] by its name.
@@ -148,10 +151,11 @@ class FaceNetwork:
         faces /= self.std
         feed = {self._input.name: faces.astype(_INPUT_DTYPES[self._input.type], copy=False)}
         try:
-            outputs = self._session.run(self._output_names, feed, _silent())
+            outputs = self._session.run(self._output_names, feed, self._options)
         except Exception as error:  # onnxruntime's own exceptions share no other base
             raise ValueError(
-                f"{self.path} does not run on {_faces(len(images))} of {_by(self.image_size)}: {error}"
+                f"{self.path} does not run on {_faces(len(images))} of {_by(self.image_size)}: "
+                f"{reason_of(error)}"
             ) from error
         return {
             name: self._rows(name, output, len(images))[:count].astype(np.float32)
@@ -164,9 +168,10 @@ class FaceNetwork:
             rows = np.asarray(output)
             if count == 1 and rows.shape[:1] != (1,) and rows.ndim < 2:
                 rows = rows[None]
-            if rows.shape == (count, *self.output_shapes.get(name, rows.shape[1:])):
+            fits = rows.shape == (count, *self.output_shapes.get(name, rows.shape[1:]))
+            if fits and rows.dtype.kind in "fiub" and rows.size <= count * _MAX_NUMBERS:
                 return rows
-        row = list(self.output_shapes.get(name, ())) or "one row"
+        row = list(self.output_shapes.get(name, ())) or f"one row of at most {_MAX_NUMBERS:,} numbers"
         raise ValueError(
             f"{self.path}: output {name!r} has shape {list(np.shape(output))} for {_faces(count)}, "
             f"expected {row} for each: not a network of single faces"
@@ -199,37 +204,24 @@ def check_images(images: ArrayLike, size: tuple[int, int]) -> UInt8Array:
     return pixels
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _graph(path: Path, content: bytes) -> OnnxGraph:
-    try:
-        return read_onnx_graph(content)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a complete ONNX model: {error}") from error
-
-
 def _face_input(
     path: Path, session: onnxruntime.InferenceSession
 ) -> tuple[onnxruntime.NodeArg, int, tuple[int, int]]:
     """The only input of a network, how many faces to give it at a time, and their size."""
     inputs = session.get_inputs()
     shape = inputs[0].shape if len(inputs) == 1 else []
-    fixed = [size for size in shape if isinstance(size, int)]
-    if len(shape) != 4 or shape[1] != 3 or inputs[0].type not in _INPUT_DTYPES or max(fixed) > _MAX_SIZE:
+    sizes = [size if isinstance(size, int) else DEFAULT_SIZE for size in shape[2:]]
+    count = shape[0] if shape and isinstance(shape[0], int) else 1
+    fits = all(1 <= size <= _MAX_SIZE for size in (count, *sizes)) and count * math.prod(sizes) <= _MAX_PIXELS
+    if len(shape) != 4 or shape[1] != 3 or inputs[0].type not in _INPUT_DTYPES or not fits:
         received = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs) or "no input"
         raise ValueError(
-            f"{path} takes {received}; expected one input of faces, float [N, 3, H, W] with sizes of at most "
-            f"{_MAX_SIZE}"
+            f"{path} takes {received}; expected one input of faces, float [N, 3, H, W] with sizes from 1 to "
+            f"{_MAX_SIZE} and N H W of at most {_MAX_PIXELS:,}"
         )
     on_cpu = session.get_providers()[0] == _CPU
     batch = shape[0] if isinstance(shape[0], int) else _CPU_BATCH if on_cpu else _GPU_BATCH
-    height, width = (side if isinstance(side, int) else DEFAULT_SIZE for side in shape[2:])
-    return inputs[0], batch, (height, width)
+    return inputs[0], batch, (sizes[0], sizes[1])
 
 
 def _normalisation(graph: OnnxGraph, metadata: dict[str, str]) -> tuple[float, float]:
@@ -253,22 +245,6 @@ def _checked(normalisation: tuple[float, float] | None) -> tuple[float, float] |
     if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
         raise ValueError(f"normalisation must be (mean, std) with std above 0, got {normalisation!r}")
     return mean, std
-
-
-def _fingerprint(path: Path, content: bytes, graph: OnnxGraph, normalisation: tuple[float, float]) -> str:
-    digest = hashlib.sha256(content)
-    for name in graph.external_files:  # two trainings may differ in these files only
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ValueError(f"{path} keeps weights in {name!r}, outside of its folder: move them into it")
-        digest.update(_read(path.parent / name))
-    digest.update(repr(normalisation).encode())
-    return digest.hexdigest()
-
-
-def _silent() -> onnxruntime.RunOptions:
-    options = onnxruntime.RunOptions()
-    options.log_severity_level = 4  # what goes wrong is told in the error, and not printed too
-    return options
 
 
 def _faces(count: int) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.alignment import TEMPLATE_SIZE, align
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import available_providers, session_options
 
 PACKS = Path("~/.insightface/models")
@@ -137,11 +138,15 @@ def _open_detector(folder: Path, providers: Sequence[str] | None, threads: int |
         raise ValueError(
             f'finding faces needs insightface: pip install "igfiqa-head[insightface]" ({error})'
         ) from error
+    has_manifest = (folder / "manifest.json").exists()
     files = sorted(path.name for path in folder.glob("*.onnx"))
-    if not files and not (folder / "manifest.json").exists():
+    if not files and not has_manifest:
         nested = next((path.parent for path in folder.glob("*/*.onnx")), None)
         hint = f", but {nested} does: take that" if nested else ""
         raise ValueError(f"{folder} is no insightface pack: it holds no .onnx file{hint}")
+    for path in folder.rglob("*") if has_manifest else folder.glob("*.onnx"):
+        if path.suffix.lower() == ".onnx":  # insightface opens it by itself, or may
+            OnnxFile(path)
     options: dict[str, Any] = {"sess_options": session_options(threads)}
     if providers is not None:
         options["providers"] = available_providers(providers)

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from igfiqa_head.onnx_graph import read_onnx_graph
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import session_options
 
 INPUT = "input"
@@ -104,10 +104,10 @@ def load_graph(path: Path) -> ModelProto:
     """A graph with all weights, wherever its file keeps them, and the faces as its only input.
 
     Raises:
-        ValueError: onnx cannot read it, its opset is too old, or it has more than 2 GiB.
+        ValueError: see :class:`igfiqa_head.onnx_file.OnnxFile`; onnx cannot read it, its opset is too old, or
+            it has more than 2 GiB.
     """
-    outside = read_onnx_graph(path.read_bytes()).external_files
-    size = sum(file.stat().st_size for file in (path, *(path.parent / name for name in outside)))
+    size = OnnxFile(path).size
     if size > _MAX_BYTES:
         raise ValueError(
             f"{path} has {size / 2**30:.1f} GiB of weights and cannot be extended: one ONNX file can hold 2"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from igfiqa_head.faces import find_pack
 from igfiqa_head.io.atomic import atomic_path, check_writable
-from igfiqa_head.onnx_graph import read_onnx_graph
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import PREFERRED_PROVIDERS
 from igfiqa_head.runtime import QualityModel
 
@@ -159,13 +159,13 @@ def install(pack: str | Path, quality_file: str | Path) -> Path:
     target = folder / SAFE_PLACE
     check_writable(target if target.parent.exists() else folder / target.name)
     _check_size(QualityModel(source, providers=["CPUExecutionProvider"]))
-    content = source.read_bytes()
-    outside = read_onnx_graph(content).external_files
-    if outside:
-        raise ValueError(f"{source} keeps its weights in {', '.join(outside)}: export it as one file")
+    file = OnnxFile(source)
+    if file.graph.external_files:
+        outside = ", ".join(file.graph.external_files)
+        raise ValueError(f"{source} keeps its weights in {outside}: export it as one file")
     target.parent.mkdir(exist_ok=True)
     with atomic_path(target) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(file.content)
     if source.absolute().parent.resolve() == folder:
         source.unlink()
     return target

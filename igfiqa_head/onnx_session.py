@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import math
+import os
+import threading
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
 
 import onnxruntime
+
+from igfiqa_head.onnx_file import OnnxFile
 
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Those that :func:`open_session` takes by itself where they are available, in this order."""
 
+GIB_VARIABLE, SECONDS_VARIABLE = "IGFIQA_ONNX_GIB", "IGFIQA_ONNX_SECONDS"
+"""Environment variables: the memory that the networks of a process may take on the CPU together (4 GiB if not
+set), and the time that the first run of one may take (120 s)."""
+
+_DEFAULTS = {GIB_VARIABLE: 4.0, SECONDS_VARIABLE: 120.0}
+_MAX_LIMIT = 1_000_000
 _SUFFIX = "ExecutionProvider"
 
 
 def open_session(
-    path: Path, providers: Sequence[str] | str | None = None, threads: int | None = None
+    file: OnnxFile, providers: Sequence[str] | str | None = None, threads: int | None = None
 ) -> onnxruntime.InferenceSession:
-    """An onnxruntime session of any ONNX file, its warnings silenced.
+    """An onnxruntime session of an ONNX file that was looked at, its warnings silenced.
 
     Warns if a provider that was named does not work on this machine and a later one takes its place.
 
@@ -29,9 +41,10 @@ def open_session(
     chosen, options = available_providers(providers), session_options(threads)
     try:
         # With its fallback onnxruntime prints what went wrong and tries again.
-        session = onnxruntime.InferenceSession(str(path), options, providers=chosen, enable_fallback=0)
+        session = onnxruntime.InferenceSession(str(file.path), options, providers=chosen, enable_fallback=0)
+        _read_texts(session)
     except Exception as error:  # onnxruntime's own exceptions share no other base
-        raise ValueError(f"onnxruntime cannot load {path}: {error}") from error
+        raise ValueError(f"onnxruntime cannot load {file.path}: {reason_of(error)}") from error
     used = session.get_providers()[0]
     if providers and used != chosen[0]:
         problem = f"{chosen[0]} does not work on this machine"
@@ -39,6 +52,13 @@ def open_session(
             raise ValueError(f"{problem}; onnxruntime would take {used}: name that too to allow it")
         warnings.warn(f"{problem}: {used} is used", stacklevel=1)
     return session
+
+
+def _read_texts(session: onnxruntime.InferenceSession) -> None:
+    """``UnicodeDecodeError`` for names or metadata that are no UTF-8."""
+    for item in (*session.get_inputs(), *session.get_outputs()):
+        _ = item.name, item.shape
+    _ = session.get_modelmeta().custom_metadata_map
 
 
 def available_providers(providers: Sequence[str] | str | None = None) -> list[str]:
@@ -96,4 +116,73 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     # Idle threads would spin and so take the cores from other networks and from decoding: with three networks
     # on two busy cores that made a run three times as long.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # the only one that was looked at
+    _share_memory(_limit(GIB_VARIABLE))
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return options
+
+
+@cache
+def _share_memory(gib: float) -> None:
+    """Let the sessions of this process share memory of a limited size: a graph of few bytes may ask for any.
+
+    onnxruntime sets no limit to the memory that a session has for itself on the CPU.
+    """
+    cpu = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    arena = onnxruntime.OrtArenaCfg({"max_mem": int(gib * 2**30)})
+    with contextlib.suppress(Exception):  # another package has set a limit of its own
+        onnxruntime.create_and_register_allocator(cpu, arena)
+
+
+@contextlib.contextmanager
+def first_run() -> Iterator[onnxruntime.RunOptions]:
+    """Options of runs that are given up after a time: a loop in a graph need not end."""
+    options = silent()
+    timer = threading.Timer(_limit(SECONDS_VARIABLE), partial(setattr, options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+
+
+def silent() -> onnxruntime.RunOptions:
+    """Options of runs whose errors are raised, and not printed too."""
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def reason_of(error: Exception) -> str:
+    """Why a network was not opened or run: the words of onnxruntime, or the limit that it met."""
+    if "terminate flag" in str(error):
+        seconds = _limit(SECONDS_VARIABLE)
+        return f"it was given up after {seconds:g} s; set {SECONDS_VARIABLE}=SECONDS to wait longer"
+    if isinstance(error, MemoryError) or "bfc_arena" in str(error):
+        return (
+            f"it wants more memory than there is, or more than {_limit(GIB_VARIABLE):g} GiB; set "
+            f"{GIB_VARIABLE}=GIB to allow more"
+        )
+    return str(error)
+
+
+def _limit(variable: str) -> float:
+    """A limit of :data:`GIB_VARIABLE` or :data:`SECONDS_VARIABLE`, as the environment sets it or by default.
+
+    Raises:
+        ValueError: the variable holds no number above 0.
+    """
+    text = os.environ.get(variable, "")
+    try:
+        limit = float(text) if text else _DEFAULTS[variable]
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit <= _MAX_LIMIT:
+        raise ValueError(
+            f"the environment variable {variable} must be a number above 0 and at most {_MAX_LIMIT:,}, got "
+            f"{text!r}"
+        )
+    return limit

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval_tools.columns import CsvFile, read_npz, text_of
+from eval_tools.columns import CsvFile, npz_kinds, read_npz, text_of
 from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 from eval_tools.precomputed.score_lines import read_name_scores
@@ -154,8 +154,8 @@ class PrecomputedEmbeddings(_Precomputed):
             ValueError: not such a file, or arrays of other shapes.
         """
         path = Path(path)
-        arrays = read_npz(path)
-        embeddings = _required(path, arrays, "embeddings")
+        arrays = _arrays(path, "embeddings")
+        embeddings = arrays["embeddings"]
         if embeddings.ndim == 2:
             embeddings = embeddings[:, None]
         if embeddings.ndim != 3 or 0 in embeddings.shape or embeddings.dtype.kind != "f":
@@ -195,8 +195,8 @@ class PrecomputedQuality(_Precomputed):
         """
         path = Path(path)
         if path.suffix.lower() == ".npz":
-            arrays = read_npz(path)
-            quality = _required(path, arrays, column)
+            arrays = _arrays(path, column)
+            quality = arrays[column]
             if quality.ndim != 1 or not quality.size or quality.dtype.kind not in "fiu":
                 raise ValueError(
                     f"{path}: {column} must be numbers [N], got {quality.dtype} {list(quality.shape)}"
@@ -242,10 +242,14 @@ def _ofiq_status(header: Sequence[str], name: str, column: str) -> str | None:
     return measure + _OFIQ_STATUS if is_ofiq and measure + _OFIQ_STATUS in header else None
 
 
-def _required(path: Path, arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
-    if name not in arrays:
-        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}, expected an array {name!r}")
-    return arrays[name]
+def _arrays(path: Path, required: str) -> dict[str, NDArray[Any]]:
+    """The required array and, where they are there, the names."""
+    arrays = read_npz(path, (required, "names"))
+    if required not in arrays:
+        raise ValueError(
+            f"{path} holds {', '.join(npz_kinds(path)) or 'nothing'}, expected an array {required!r}"
+        )
+    return arrays
 
 
 def _names(path: Path, arrays: Mapping[str, NDArray[Any]], count: int) -> list[str] | None:

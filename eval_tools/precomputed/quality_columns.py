@@ -152,11 +152,12 @@ def _known(file: CsvFile | ArrayFile) -> dict[str, str]:
 def _methods(others: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The columns of each method; none where a method is there both for pairs and for faces."""
     methods: dict[str, tuple[str, ...]] = {}
+    present = set(others)
     for column in others:
         method, sides = column[:-2], (f"{column[:-2]}_a", f"{column[:-2]}_b")
-        if not (method and column in sides and set(sides) <= set(others)):
+        if not (method and column in sides and present.issuperset(sides)):
             methods[column] = (column,)
-        elif method in others:
+        elif method in present:
             return {}
         else:
             methods[method] = sides

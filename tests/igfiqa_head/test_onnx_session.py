@@ -9,6 +9,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
+from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import available_providers, open_session
 from igfiqa_head.runtime import QualityModel
 from tests.onnx_models import write_model
@@ -71,6 +72,6 @@ def test_a_provider_that_is_there_but_does_not_work_is_told(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider does not work on this machine: CPUExec"):
-        assert open_session(path, ["CUDA", "CPU"]).get_providers() == [CPU]
+        assert open_session(OnnxFile(path), ["CUDA", "CPU"]).get_providers() == [CPU]
     with pytest.raises(ValueError, match="CUDAExecutionProvider does not work on this machine"):
-        open_session(path, ["CUDA"])
+        open_session(OnnxFile(path), ["CUDA"])
