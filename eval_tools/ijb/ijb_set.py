@@ -6,7 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from eval_tools.ijb.templates import ARCFACE_TORCH, TemplateOptions, template_sums
 from eval_tools.scores import BoolArray, FloatArray, IntArray, check_scores
 from eval_tools.test_sets.embeddings import ChunkedEmbeddings, Flip, pair_similarity
-from eval_tools.test_sets.images import LazyImages, select_image
+from eval_tools.test_sets.images import selected
 from eval_tools.verification import OperatingPoint, operating_point
 from igfiqa_head.alignment import align
 from igfiqa_head.io.images import decode_image
@@ -233,7 +233,7 @@ class IJBSet:
         )
         return dataclasses.replace(
             self,
-            images=LazyImages(len(kept), partial(select_image, self.images, kept)),
+            images=selected(self.images, kept),
             names=[self.names[row] for row in kept.tolist()],
             template=template,
             media=self.media[kept],

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Container
+from typing import TypeAlias
+
+ImageSize: TypeAlias = tuple[int, int]
+"""(height, width)."""
 
 _SEGMENT = struct.Struct(">BBH")  # compiled once: this is done for every image of an epoch
 _FRAME = struct.Struct(">BHHB")  # precision, height, width, number of components
@@ -28,7 +32,7 @@ _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
 )
 
 
-def image_size(encoded: bytes) -> tuple[int, int]:
+def image_size(encoded: bytes) -> ImageSize:
     """(height, width) of a JPEG, PNG, BMP or WebP image, read from its header alone.
 
     Only these formats are taken: for each, the size found here is the one the decoder will allocate.
