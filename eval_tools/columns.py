@@ -26,6 +26,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from eval_tools.cells import Kind, convert, is_number
+from igfiqa_head.io.regular_files import regular
 
 _BLOCK = 1024  # rows; many more at a time keep the garbage collector busy: twice as slow with 65,536
 _DELIMITERS = "\t;,"
@@ -242,7 +243,7 @@ def text_of(values: NDArray[Any]) -> list[str]:
 def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
     """An open UTF-8 file; what goes wrong with it becomes one ``ValueError``."""
     try:
-        with open(path, encoding="utf-8-sig", newline=newline) as file:
+        with open(path, encoding="utf-8-sig", newline=newline, opener=regular) as file:
             yield file
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error

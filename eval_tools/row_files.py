@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-import stat
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.io import atomic
+from igfiqa_head.io.regular_files import regular
 
 SUFFIX = ".f32"
 FloatArray = NDArray[np.float32]
@@ -38,10 +39,10 @@ def make_folder(folder: Path) -> None:
 def load_rows(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     """The rows, or None if there is no such file or it is damaged."""
     try:
-        status = path.stat()  # before it is opened: opening a pipe would wait for its other end
-        if not stat.S_ISREG(status.st_mode) or status.st_size != _DIGEST_SIZE + 4 * math.prod(shape):
-            return None
-        content = path.read_bytes()
+        with open(path, "rb", opener=regular) as file:
+            if os.fstat(file.fileno()).st_size != _DIGEST_SIZE + 4 * math.prod(shape):
+                return None
+            content = file.read()
     except OSError:
         return None
     digest, numbers = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]

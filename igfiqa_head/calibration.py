@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.regular_files import regular
 
 FORMAT, VERSION = "igfiqa calibration", 1
 MAX_KNOTS = 1001
@@ -185,7 +186,7 @@ class Calibration:
         """
         if not Path(path).exists():
             raise FileNotFoundError(f"no such file {os.fspath(path)}; igfiqa-eval calibrate writes one")
-        with Path(path).open("rb") as file:
+        with open(path, "rb", opener=regular) as file:
             content = file.read(MAX_CHARACTERS + 1)
         try:
             return cls.from_json(content.decode("utf-8"))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eval_tools.names import Names, composed
 from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.scores import BoolArray, FloatArray, IntArray
+from igfiqa_head.io.regular_files import regular
 
 BLOCK_BYTES = 2**22
 _NUM_COORDINATES = 10
@@ -266,7 +267,7 @@ def _lines(path: Path) -> Iterator[_Line]:
 def _line_blocks(path: Path, size: int) -> Iterator[tuple[int, bytes]]:
     """(number of the first line, whole lines each ended by a newline), about ``size`` bytes at a time."""
     number, rest = 1, b""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         while block := file.read(size):
             text = rest + block
             end = text.rfind(b"\n") + 1

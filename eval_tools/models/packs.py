@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from igfiqa_head.io.regular_files import read_regular
 from igfiqa_head.onnx_session import open_session
 
 MANIFEST = "manifest.json"
@@ -48,8 +49,8 @@ def _is_routed_to_recognition(path: Path) -> bool:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest, if there is one of version 2; insightface ignores any other."""
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_regular(folder / MANIFEST).decode())
+    except (OSError, ValueError, RecursionError):
         return None
     is_used = isinstance(content, dict) and content.get("manifest_version") == 2
     return content if is_used else None

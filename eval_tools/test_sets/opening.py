@@ -20,6 +20,7 @@ from eval_tools.test_sets.pairing import MAX_PAIRS
 from igfiqa_head.io.data_pickle import is_pickle
 from igfiqa_head.io.image_files import folder_files
 from igfiqa_head.io.record_format import MAGIC_BYTES
+from igfiqa_head.io.regular_files import regular
 from igfiqa_head.text import first_of
 
 LAYOUTS = """
@@ -109,7 +110,7 @@ def _read_ijb(root: Path, on_bad: OnBad) -> TestSet:
 
 def _kind(path: Path) -> str | None:
     """Kind of a file by its content or, so that its reader says what is wrong with it, by its suffix."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         start = file.read(len(MAGIC_BYTES))
     if start == MAGIC_BYTES:
         return "rec"

@@ -14,6 +14,7 @@ from eval_tools.scores import IntArray
 from eval_tools.test_sets.exclusions import Exclusions
 from eval_tools.test_sets.verification_set import VerificationSet, folds_of
 from igfiqa_head.io.aligned_faces import file_faces
+from igfiqa_head.io.regular_files import read_regular, regular
 
 PathLike = str | os.PathLike[str]
 
@@ -36,7 +37,7 @@ def read_text(path: PathLike) -> str:
     """
     if not Path(path).is_file():
         raise ValueError(f"there is no file {path}")
-    content = Path(path).read_bytes()
+    content = read_regular(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -48,7 +49,7 @@ def read_text(path: PathLike) -> str:
 
 def first_lines(path: PathLike) -> list[str]:
     """The first lines of a file of any content, for a look at what it is."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular) as file:
         start = file.read(4096)
     return start.decode("utf-8-sig", errors="replace").splitlines()
 
