@@ -36,7 +36,8 @@ SHEET_ROWS = 10
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
 it) or a verification set (.bin); any number of them. JPEG, PNG, BMP and WebP are read;
-pictures of other formats in a folder are listed, other files counted. Images of the
+pictures of other formats in a folder are listed, other files counted, and links that
+lead out of it listed, not followed (--follow-links). Images of the
 very size that the model takes are aligned faces and are scored as they are. In
 photographs of any other size --pack finds the faces, and each of them is scored. Of a
 video every face is followed from frame to frame, and its best frames are reported.
@@ -84,6 +85,12 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
         default=MAX_PHOTO_PIXELS // 10**6,
         metavar="N",
         help="size of the largest photograph to read; each megapixel takes about 6 MB of memory",
+    )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links that lead out of a folder, too, as where it is made of links; in a folder from "
+        "others they may lead to your own pictures",
     )
     parser.add_argument("--every", type=int, default=5, metavar="N", help="take every N-th frame of videos")
     parser.add_argument(
@@ -136,7 +143,11 @@ def run(options: argparse.Namespace) -> int:
     passed_over: list[str] = []
     max_pixels = int(options.max_megapixels * 10**6)
     sources = open_sources(
-        options.inputs, every=options.every, max_pixels=max_pixels, pass_over=passed_over.append
+        options.inputs,
+        every=options.every,
+        max_pixels=max_pixels,
+        follow_links=options.follow_links,
+        pass_over=passed_over.append,
     )
     with CropFile() as crops:
         rows = _score(sources, model, finder, crops if options.sheet else None)

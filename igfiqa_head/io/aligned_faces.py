@@ -16,6 +16,7 @@ from igfiqa_head.io.image_files import folder_files
 from igfiqa_head.io.image_headers import ImageSize, image_size
 from igfiqa_head.io.images import decode_image
 from igfiqa_head.io.recordio import CorruptRecordError, RecordReader
+from igfiqa_head.io.regular_files import read_regular
 from igfiqa_head.io.verification_bin import read_verification_bin
 
 RGBImage = NDArray[np.uint8]
@@ -85,8 +86,10 @@ def read_image(path: str | os.PathLike[str]) -> RGBImage:
 
 def _of_file(function: Callable[[bytes], T], path: str | os.PathLike[str]) -> T:
     try:
-        return function(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        return function(read_regular(path))
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 

@@ -34,9 +34,11 @@ from igfiqa_head.io.record_format import (
     Record,
 )
 from igfiqa_head.io.record_index import CorruptRecordError, read_index
+from igfiqa_head.io.regular_files import regular
 
 _START = struct.Struct("<IIIf")  # of a part and of the header within it, up to the label
 _FIRST_LABEL = struct.Struct("<f")
+_MAX_PARTS = 10_000  # of one record: there is one for each magic number that its image holds
 _CHUNK = 2**18  # records whose labels are gathered at a time
 
 
@@ -83,7 +85,7 @@ class RecordReader:
         self._map_file()
 
     def _map_file(self) -> None:
-        with open(self.rec_path, "rb") as file:
+        with open(self.rec_path, "rb", opener=regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0 or size % 4 != 0:
                 why = f"{size} bytes, not a positive multiple of 4: empty or truncated"
@@ -159,7 +161,7 @@ class RecordReader:
         parts: list[bytes] = []
         position = offset
         cflag = FIRST
-        while cflag in (FIRST, MIDDLE):
+        while cflag in (FIRST, MIDDLE) and len(parts) < _MAX_PARTS:
             cflag, start, end = self._read_part_header(position)
             if (cflag in (MIDDLE, LAST)) != bool(parts):
                 kind = "continues a record" if cflag in (MIDDLE, LAST) else "starts a record"
@@ -167,6 +169,8 @@ class RecordReader:
                 raise CorruptRecordError(self.rec_path, position, why)
             parts.append(self._bytes[start:end])
             position = end + -end % 4
+        if cflag in (FIRST, MIDDLE):
+            raise CorruptRecordError(self.rec_path, offset, f"the record has more than {_MAX_PARTS} parts")
         if position < self._size and self._words[position // 4] != MAGIC:
             why = f"the record at byte {offset} is not followed by another one: its length is damaged"
             raise CorruptRecordError(self.rec_path, position, why)

@@ -9,7 +9,6 @@ import os
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.data_pickle import DataPickleError, PickledArray, load_data
 from igfiqa_head.io.image_headers import ImageSize, image_size
 from igfiqa_head.io.images import decode_image
+from igfiqa_head.io.regular_files import read_regular
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ def read_verification_bin(path: str | os.PathLike[str]) -> VerificationBin:
             is not (2P encoded images, P booleans) with P at least 1.
     """
     try:
-        content = load_data(Path(path).read_bytes())
+        content = load_data(read_regular(path))
     except DataPickleError as error:
         raise VerificationBinError(f"{path}: {error}") from error
     if not isinstance(content, (list, tuple)) or len(content) != 2:

@@ -239,6 +239,13 @@ class TestEvil:
             load_data(array + b".")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lfw.bin")
+    with pytest.raises(OSError, match="it is a pipe, expected a regular file"):
+        read_verification_bin(tmp_path / "lfw.bin")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
