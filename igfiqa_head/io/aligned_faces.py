@@ -67,8 +67,8 @@ def stored_size(images: Sequence[RGBImage], index: int) -> ImageSize | None:
 
 def file_faces(root: str, names: Sequence[str]) -> LazyImages:
     """The files ``names`` of the folder ``root``, RGB uint8 [H, W, 3]; a ``ValueError`` names the file."""
-    load, measure = (partial(_of_named, function, root, names) for function in (decode_image, image_size))
-    return LazyImages(len(names), load, measure)
+    load = partial(_of_named, decode_image, root, names)
+    return LazyImages(len(names), load, partial(_of_named, image_size, root, names))
 
 
 def _of_named(function: Callable[[bytes], T], root: str, names: Sequence[str], index: int) -> T:
