@@ -62,9 +62,10 @@ class RecordReader:
     def __init__(self, rec_path: str | os.PathLike[str], idx_path: str | os.PathLike[str]) -> None:
         self.rec_path = Path(rec_path)
         self.idx_path = Path(idx_path)
-        self.keys, self.offsets = read_index(idx_path)
         self._size = self.rec_path.stat().st_size
         self._map_file()
+        self._check_index_size()
+        self.keys, self.offsets = read_index(idx_path)
         misplaced = (self.offsets % 4 != 0) | (self.offsets > self._size - PART.size)
         if misplaced.any():
             key, offset = self.keys[misplaced][0], self.offsets[misplaced][0]
@@ -72,6 +73,13 @@ class RecordReader:
                 f"key {key} points to byte {offset} of {self.rec_path.name} ({self._size} bytes), expected a "
                 "multiple of 4 within the file: is it truncated, or the index another file's?"
             )
+            raise CorruptRecordError(self.idx_path, why=why)
+
+    def _check_index_size(self) -> None:
+        """Raise before an index is read that is none: a record takes 32 bytes, its line 38 at most."""
+        size = self.idx_path.stat().st_size
+        if size > 2 * self._size:
+            why = f"{size} bytes are no index of the {self._size} bytes of {self.rec_path.name}"
             raise CorruptRecordError(self.idx_path, why=why)
 
     def __len__(self) -> int:

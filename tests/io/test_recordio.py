@@ -93,6 +93,14 @@ def test_a_record_of_countless_parts_is_refused(tmp_path: Path) -> None:
         reader.read(0)
 
 
+def test_an_index_far_larger_than_its_records_is_not_read(tmp_path: Path) -> None:
+    rec, _ = reference.write_file([(0, reference.pack_payload(5.0, b"five", 0))])
+    write_pair(tmp_path, rec, b"")
+    os.truncate(tmp_path / "train.idx", 2**40)  # without a byte on the disk
+    with pytest.raises(CorruptRecordError, match=r"1099511627776 bytes are no index of the \d+ bytes of"):
+        RecordReader(tmp_path / "train.rec", tmp_path / "train.idx")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", ["train.rec", "train.idx"])
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
