@@ -36,11 +36,12 @@ SHEET_ROWS = 10
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
 it) or a verification set (.bin); any number of them. JPEG, PNG, BMP and WebP are read;
-pictures of other formats in a folder are listed, other files counted, and links that
-lead out of it listed, not followed (--follow-links). Images of the
-very size that the model takes are aligned faces and are scored as they are. In
-photographs of any other size --pack finds the faces, and each of them is scored. Of a
-video every face is followed from frame to frame, and its best frames are reported.
+pictures of other formats in a folder are listed, other files counted. Links within a
+folder are followed; those that lead out of it are listed (--follow-links takes them).
+Images of the very size that the model takes are aligned faces and are scored as they
+are. In photographs of any other size --pack finds the faces, and each of them is
+scored. Of a video every face is followed from frame to frame, and its best frames are
+reported.
 
   igfiqa score people --model quality.onnx --output scores.csv --sheet sheet.png
   igfiqa score photos clip.mp4 --model quality.onnx --pack buffalo_l --min-quality 20%
@@ -54,6 +55,12 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "score", run, "Score faces in images, folders and videos.", DETAILS)
     parser.add_argument(
         "inputs", nargs="+", type=expanduser, metavar="INPUT", help="image, folder, video, .rec or .bin"
+    )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow the links that lead out of a folder, too: for your own folders of links, since those in "
+        "the folder of somebody else may lead to your own pictures",
     )
     parser.add_argument(
         "--model", required=True, type=expanduser, metavar="FILE", help="quality model (ONNX)"
@@ -85,12 +92,6 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
         default=MAX_PHOTO_PIXELS // 10**6,
         metavar="N",
         help="size of the largest photograph to read; each megapixel takes about 6 MB of memory",
-    )
-    parser.add_argument(
-        "--follow-links",
-        action="store_true",
-        help="follow links that lead out of a folder, too, as where it is made of links; in a folder from "
-        "others they may lead to your own pictures",
     )
     parser.add_argument("--every", type=int, default=5, metavar="N", help="take every N-th frame of videos")
     parser.add_argument(
