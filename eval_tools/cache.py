@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from eval_tools.on_bad import OnBad, check_on_bad
 from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
-from eval_tools.test_sets.images import stored_size
 from igfiqa_head.ahead import ahead
+from igfiqa_head.io.aligned_faces import stored_size
 
 CHUNK = 128
 CHUNK_BYTES = 2**27

@@ -22,7 +22,7 @@ from igfiqa_head.io.image_files import (
     suffix_of,
     why_unread,
 )
-from igfiqa_head.io.images import MAX_PHOTO_PIXELS, MAX_PIXELS, TooManyPixelsError, decode_image
+from igfiqa_head.io.images import MAX_PHOTO_PIXELS, TooManyPixelsError, decode_image
 from igfiqa_head.io.regular_files import read_regular, regular
 from igfiqa_head.io.verification_bin import VerificationBin, read_verification_bin
 
@@ -166,9 +166,9 @@ def _opened(path: str | Unread, every: int, max_pixels: int) -> Source | Unread:
         return Source(path, 1, partial(_read_image_file, path, max_pixels))
     try:
         if suffix == ".rec":
-            return _record_source(path)
+            return _record_source(path, max_pixels)
         if suffix == ".bin":
-            return _bin_source(path)
+            return _bin_source(path, max_pixels)
         return _video_source(path, every, max_pixels)
     except (ValueError, OSError) as error:
         return Unread(path, one_line(error))
@@ -184,9 +184,7 @@ def _content(path: str) -> bytes:
     return read_regular(path)
 
 
-def _decoded(
-    source: str, folder: str, load: Callable[[], bytes], max_pixels: int = MAX_PIXELS
-) -> Picture | Unread:
+def _decoded(source: str, folder: str, load: Callable[[], bytes], max_pixels: int) -> Picture | Unread:
     try:
         rgb = decode_image(load(), max_pixels=max_pixels)
     except TooManyPixelsError as error:
@@ -196,12 +194,12 @@ def _decoded(
     return Picture(source, folder, None, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False))
 
 
-def _record_source(path: str) -> Source:
+def _record_source(path: str, max_pixels: int) -> Source:
     faces = RecordFaces(path)
-    return Source(path, len(faces), partial(_read_records, path, faces))
+    return Source(path, len(faces), partial(_read_records, path, faces, max_pixels))
 
 
-def _read_records(path: str, faces: RecordFaces) -> Iterator[Picture | Unread]:
+def _read_records(path: str, faces: RecordFaces, max_pixels: int) -> Iterator[Picture | Unread]:
     for index, key in enumerate(faces.keys.tolist()):
         try:
             label, encoded = faces.encoded(index)
@@ -209,17 +207,17 @@ def _read_records(path: str, faces: RecordFaces) -> Iterator[Picture | Unread]:
             yield Unread(f"{path}/{key}", one_line(error))
             continue
         folder = f"{path}/{int(label) if label.is_integer() else label}"
-        yield _decoded(f"{path}/{key}", folder, partial(bytes, encoded))
+        yield _decoded(f"{path}/{key}", folder, partial(bytes, encoded), max_pixels)
 
 
-def _bin_source(path: str) -> Source:
+def _bin_source(path: str, max_pixels: int) -> Source:
     content = read_verification_bin(path)
-    return Source(path, len(content.images), partial(_read_bin, path, content))
+    return Source(path, len(content.images), partial(_read_bin, path, content, max_pixels))
 
 
-def _read_bin(path: str, content: VerificationBin) -> Iterator[Picture | Unread]:
+def _read_bin(path: str, content: VerificationBin, max_pixels: int) -> Iterator[Picture | Unread]:
     for index, encoded in enumerate(content.images):
-        yield _decoded(f"{path}/{index}", path, partial(bytes, encoded))
+        yield _decoded(f"{path}/{index}", path, partial(bytes, encoded), max_pixels)
 
 
 def _video_source(path: str, every: int, max_pixels: int) -> Source:

@@ -183,6 +183,15 @@ def test_damaged_files_give_one_line(tmp_path: Path, name: str, content: bytes, 
     assert "\n" not in unread.reason
 
 
+def test_the_limit_of_pixels_is_that_of_records_and_sets_too(tmp_path: Path) -> None:
+    write_records(tmp_path, [png()], [0], image_size=16)
+    write_verification_bin(tmp_path / "set.bin", [png(), png()], [True])
+    inputs = [tmp_path / "train.rec", tmp_path / "set.bin"]
+    for limit, kind in ((16 * 16, Picture), (16 * 16 - 1, Unread)):
+        sources = [source for source in open_sources(inputs, max_pixels=limit) if isinstance(source, Source)]
+        assert [type(item) for source in sources for item in source.pictures()] == 3 * [kind]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", ["pipe.png", "pipe.bin", "pipe.mp4"])
 def test_nobody_waits_for_a_pipe(tmp_path: Path, name: str) -> None:
