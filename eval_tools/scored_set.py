@@ -156,7 +156,10 @@ def _apply(
         bad |= lookup.bad
     notes += [f"Excluded: {bad[index]}." for index in sorted(bad)[:_REASONS]]
     rows = np.array(sorted(bad), np.int64)
-    kept = test_set.without_images(rows)
+    try:
+        kept = test_set.without_images(rows)
+    except ValueError as error:
+        raise ValueError(f"{error}; {bad[min(bad)]}") from error
     kept = dataclasses.replace(kept, notes=(*kept.notes, *notes))  # type: ignore[type-var]
     outputs: dict[str, Any] = {name: array.without(rows) for name, array in computed.items()}
     outputs |= {name: np.delete(lookup.values, rows, axis=0) for name, lookup in found.items()}

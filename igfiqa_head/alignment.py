@@ -12,6 +12,7 @@ TEMPLATE = np.array(
 """Where insightface puts the eyes, the nose and the corners of the mouth in 112 x 112 pixels, (x, y) each."""
 
 TEMPLATE_SIZE = 112
+_FARTHEST = 1e9  # pixels; squares of larger coordinates come near the end of float64
 
 
 def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
@@ -28,8 +29,8 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
         float64 [2, 3], to be applied to (x, y, 1).
 
     Raises:
-        ValueError: other shapes, a coordinate that is not finite, source points that coincide, or points
-            that no rotation brings nearer than a collapse to one point would.
+        ValueError: other shapes, a coordinate that is not finite or beyond 1e9, source points that coincide,
+            or points that no rotation brings nearer than a collapse to one point would.
     """
     points, wanted = _complex_points("source", source), _complex_points("target", target)
     if points.size != wanted.size:
@@ -62,7 +63,8 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = TEMPLATE_S
         image has no pixels.
 
     Raises:
-        ValueError: another shape or dtype, a size below 1, or landmarks that are not finite or coincide.
+        ValueError: another shape or dtype, a size below 1, or landmarks that are not finite, coincide, or lie
+            farther from the image than it is large.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"expected a uint8 image [H, W, 3], got {image.dtype} {list(image.shape)}")
@@ -71,6 +73,7 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = TEMPLATE_S
     if np.shape(landmarks) != TEMPLATE.shape:
         raise ValueError(f"landmarks must be five points [5, 2], got shape {list(np.shape(landmarks))}")
     matrix = similarity_transform(landmarks, TEMPLATE * (size / TEMPLATE_SIZE))
+    _check_near(np.asarray(landmarks, np.float64), image.shape[1], image.shape[0])
     try:
         aligned = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderValue=0)
     except cv2.error as error:  # OpenCV 4 takes no side of 2^15 pixels or more
@@ -80,10 +83,16 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = TEMPLATE_S
     return aligned.astype(np.uint8, copy=False)
 
 
+def _check_near(points: NDArray[np.float64], width: int, height: int) -> None:
+    outside = np.maximum(-points, points - [width, height]).max()
+    if outside > max(width, height):
+        raise ValueError(f"a landmark lies {outside:.6g} pixels outside of the image of {width} x {height}")
+
+
 def _complex_points(name: str, values: ArrayLike) -> NDArray[np.complex128]:
     points = np.asarray(values, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
         raise ValueError(f"{name} must be at least two points [K, 2], got shape {list(points.shape)}")
-    if not np.isfinite(points).all():
-        raise ValueError(f"{name} has coordinates that are not finite: {points.tolist()}")
+    if not (np.abs(points) <= _FARTHEST).all():
+        raise ValueError(f"{name} has coordinates that are not finite or beyond 1e9: {points.tolist()}")
     return points[:, 0] + 1j * points[:, 1]

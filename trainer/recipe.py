@@ -13,6 +13,7 @@ from typing import Any
 
 from easydict import EasyDict
 
+from igfiqa_head.io.regular_files import read_regular
 from trainer import schema
 
 BASE = Path(__file__).resolve().parent.parent / "recipes" / "base.py"
@@ -91,7 +92,7 @@ def _closest_recipes(path: Path) -> str:
 def _looks_like_recipe(path: Path) -> bool:
     """Whether a Python file gives ``config`` a value, as recipes do; nothing in it is run."""
     try:
-        return "config = " in path.read_text(encoding="utf-8", errors="replace")
+        return b"config = " in read_regular(path)
     except OSError:
         return False
 

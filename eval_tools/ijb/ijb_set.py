@@ -6,7 +6,7 @@ import dataclasses
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 from eval_tools.ijb.templates import ARCFACE_TORCH, TemplateOptions, template_sums
 from eval_tools.scores import BoolArray, FloatArray, IntArray, check_scores
 from eval_tools.test_sets.embeddings import ChunkedEmbeddings, Flip, pair_similarity
-from eval_tools.test_sets.images import LazyImages, select_image
+from eval_tools.test_sets.images import selected
 from eval_tools.verification import OperatingPoint, operating_point
 from igfiqa_head.alignment import align
 from igfiqa_head.io.images import decode_image
+from igfiqa_head.io.regular_files import read_regular
 
 TAR_FMRS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Target FMRs of the TAR tables of IJB-B and IJB-C."""
@@ -45,7 +46,7 @@ class AlignedFaces(Sequence[NDArray[np.uint8]]):
         """Face ``index``; a ``ValueError`` that names the file if it is missing, damaged or degenerate."""
         path = self.root / self.names[operator.index(index)]
         try:
-            return align(decode_image(path.read_bytes()), self.landmarks[index])
+            return align(decode_image(read_regular(path)), self.landmarks[index])
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -233,7 +234,7 @@ class IJBSet:
         )
         return dataclasses.replace(
             self,
-            images=LazyImages(len(kept), partial(select_image, self.images, kept)),
+            images=selected(self.images, kept),
             names=[self.names[row] for row in kept.tolist()],
             template=template,
             media=self.media[kept],

@@ -40,8 +40,9 @@ def read_ijb(
         root: that folder, or the one above it with the sub-folder ``IJBB`` or ``IJBC``.
         target: which of the two to read; None takes the one that is there.
         on_bad: "error" raises at the first malformed line, image that is not there (or is a link that leads
-            out of ``loose_crop``), pair of an unknown template, and pair that occurs twice (in either order;
-            the first one counts). "exclude" leaves them out and counts them in ``notes``.
+            out of ``loose_crop``), pair of an unknown template or of one with itself, and pair that occurs
+            twice (in either order; the first one counts). "exclude" leaves them out and counts them in
+            ``notes``.
         options: how embeddings become template features.
 
     Raises:

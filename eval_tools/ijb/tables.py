@@ -194,7 +194,9 @@ def read_template_pairs(
         labelled = values[:, 2] <= 1
         _report(bad, path, lines, values, ~known, "a template has no images")
         _report(bad, path, lines, values, known & ~labelled, "the label must be 0 or 1")
-        usable = known & labelled
+        distinct = values[:, 0] != values[:, 1]
+        _report(bad, path, lines, values, known & labelled & ~distinct, "a template is compared with itself")
+        usable = known & labelled & distinct
         pairs.append(positions[usable].astype(np.int32))
         genuine.append(values[usable, 2].astype(bool))
     if not pairs:

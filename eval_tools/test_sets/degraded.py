@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import cv2
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.scores import FloatArray
-from eval_tools.test_sets.images import LazyImages, RGBImage
+from eval_tools.test_sets.images import LazyImages, RGBImage, stored_size
 from eval_tools.test_sets.interface import TestSet
 from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.io.images import decode_image, encode_image
@@ -66,7 +67,7 @@ class DegradedImages(LazyImages):
     def __init__(
         self, images: Sequence[RGBImage], share: float, seed: int, max_severity: float = 1.0
     ) -> None:
-        super().__init__(len(images), self._degrade)
+        super().__init__(len(images), self._degrade, partial(stored_size, images))
         self._images = images
         positions = np.arange(len(images))
         order = np.argsort(keyed_uniforms(seed, _CHOICE, positions, count=1)[:, 0], kind="stable")

@@ -33,7 +33,7 @@ def read_bin_set(path: PathLike, *, on_bad: OnBad = "error") -> VerificationSet:
     n_pairs = len(content.is_genuine)
     try:
         test_set = VerificationSet(
-            images=LazyImages(2 * n_pairs, content.decode),
+            images=LazyImages(2 * n_pairs, content.decode, content.stored_size),
             pairs=np.arange(2 * n_pairs).reshape(-1, 2),
             is_genuine=content.is_genuine,
             folds=folds_of(n_pairs, FOLDS),

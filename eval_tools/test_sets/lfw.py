@@ -29,7 +29,7 @@ from eval_tools.test_sets.pair_list import (
 from eval_tools.test_sets.verification_set import VerificationSet
 from igfiqa_head.io.image_files import IMAGE_SUFFIXES, FolderFiles, folder_files, is_inside
 
-_HEADER = re.compile(r"\s*([0-9]{1,9})(?:\s+([0-9]{1,9}))?\s*")
+_HEADER = re.compile(r"\s*([1-9][0-9]{0,8})(?:\s+([1-9][0-9]{0,8}))?\s*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _COLUMNS = "'NAME i j' (genuine) or 'NAME_A i NAME_B j' (impostor)"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from eval_tools.erc import pair_quality
 from eval_tools.scores import BoolArray, FloatArray, IntArray, check_genuine, check_scores
 from eval_tools.test_sets.embeddings import ChunkedEmbeddings, Flip, pair_similarity, unit_embeddings
-from eval_tools.test_sets.images import LazyImages, RGBImage, select_image
+from eval_tools.test_sets.images import RGBImage, selected
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +47,8 @@ class VerificationSet:
         if len(names) != size:
             raise ValueError(f"names must be one for each of the {size} images, got {len(names)}")
         object.__setattr__(self, "names", names)
+        if not len(self.pairs):
+            raise ValueError("there are no pairs: error rates need genuine and impostor pairs")
         object.__setattr__(self, "is_genuine", check_genuine(self.is_genuine))
         if self.folds is not None and not 2 <= self.folds <= len(self.pairs):
             raise ValueError(f"folds must be from 2 to the {len(self.pairs)} pairs, got {self.folds}")
@@ -138,16 +139,19 @@ def select(
     kept = np.flatnonzero(keep_images)
     renumbered = np.cumsum(keep_images) - 1
     pairs = renumbered[test_set.pairs[keep_pairs]]
-    return replace(
-        test_set,
-        images=LazyImages(len(kept), partial(select_image, test_set.images, kept)),
-        pairs=pairs,
-        is_genuine=test_set.is_genuine[keep_pairs],
-        identities=None if test_set.identities is None else test_set.identities[kept],
-        names=[test_set.names[index] for index in kept.tolist()],
-        folds=folds_of(len(pairs), test_set.folds),
-        notes=(*test_set.notes, note),
-    )
+    try:
+        return replace(
+            test_set,
+            images=selected(test_set.images, kept),
+            pairs=pairs,
+            is_genuine=test_set.is_genuine[keep_pairs],
+            identities=None if test_set.identities is None else test_set.identities[kept],
+            names=[test_set.names[index] for index in kept.tolist()],
+            folds=folds_of(len(pairs), test_set.folds),
+            notes=(*test_set.notes, note),
+        )
+    except ValueError as error:
+        raise ValueError(f"{note.removesuffix('.')}: {error}") from error
 
 
 def folds_of(n_pairs: int, folds: int | None) -> int | None:

@@ -36,10 +36,12 @@ SHEET_ROWS = 10
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
 it) or a verification set (.bin); any number of them. JPEG, PNG, BMP and WebP are read;
-pictures of other formats in a folder are listed, other files counted. Images of the
-very size that the model takes are aligned faces and are scored as they are. In
-photographs of any other size --pack finds the faces, and each of them is scored. Of a
-video every face is followed from frame to frame, and its best frames are reported.
+pictures of other formats in a folder are listed, other files counted. Links within a
+folder are followed; those that lead out of it are listed (--follow-links takes them).
+Images of the very size that the model takes are aligned faces and are scored as they
+are. In photographs of any other size --pack finds the faces, and each of them is
+scored. Of a video every face is followed from frame to frame, and its best frames are
+reported.
 
   igfiqa score people --model quality.onnx --output scores.csv --sheet sheet.png
   igfiqa score photos clip.mp4 --model quality.onnx --pack buffalo_l --min-quality 20%
@@ -53,6 +55,12 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "score", run, "Score faces in images, folders and videos.", DETAILS)
     parser.add_argument(
         "inputs", nargs="+", type=expanduser, metavar="INPUT", help="image, folder, video, .rec or .bin"
+    )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow the links that lead out of a folder, too: for your own folders of links, since those in "
+        "the folder of somebody else may lead to your own pictures",
     )
     parser.add_argument(
         "--model", required=True, type=expanduser, metavar="FILE", help="quality model (ONNX)"
@@ -136,7 +144,11 @@ def run(options: argparse.Namespace) -> int:
     passed_over: list[str] = []
     max_pixels = int(options.max_megapixels * 10**6)
     sources = open_sources(
-        options.inputs, every=options.every, max_pixels=max_pixels, pass_over=passed_over.append
+        options.inputs,
+        every=options.every,
+        max_pixels=max_pixels,
+        follow_links=options.follow_links,
+        pass_over=passed_over.append,
     )
     with CropFile() as crops:
         rows = _score(sources, model, finder, crops if options.sheet else None)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.io.images import MAX_PHOTO_PIXELS, decode_image, encode_image
+from igfiqa_head.io.regular_files import read_regular
 from igfiqa_head.runtime import QualityModel
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _crops(
     path: Path, size: tuple[int, int], detector: Detector | None
 ) -> list[tuple[str, NDArray[np.uint8]]]:
     """(name, BGR aligned crop) of every face in a file."""
-    image = np.ascontiguousarray(decode_image(path.read_bytes(), max_pixels=MAX_PHOTO_PIXELS)[..., ::-1])
+    image = np.ascontiguousarray(decode_image(read_regular(path), max_pixels=MAX_PHOTO_PIXELS)[..., ::-1])
     if image.shape[:2] == size:
         return [(path.name, image)]
     if detector is None:

@@ -7,24 +7,40 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.io.image_files import folder_files
+from igfiqa_head.io.image_headers import ImageSize, image_size
 from igfiqa_head.io.images import decode_image
 from igfiqa_head.io.recordio import CorruptRecordError, RecordReader
+from igfiqa_head.io.regular_files import read_regular
 from igfiqa_head.io.verification_bin import read_verification_bin
 
 RGBImage = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 class LazyImages(Sequence[RGBImage]):
-    """``count`` images, of which ``load(index)`` makes the one that is asked for."""
+    """Images that are made when they are asked for.
 
-    def __init__(self, count: int, load: Callable[[int], RGBImage]) -> None:
+    Args:
+        count: how many there are.
+        load: makes image ``index``.
+        measure: its (height, width) without decoding it, as :meth:`stored_size` gives it.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        load: Callable[[int], RGBImage],
+        measure: Callable[[int], ImageSize | None] = lambda index: None,
+    ) -> None:
         self._count = count
         self._load = load
+        self._measure = measure
 
     def __len__(self) -> int:
         return self._count
@@ -35,14 +51,28 @@ class LazyImages(Sequence[RGBImage]):
             raise IndexError(f"image {position} of {self._count}")
         return self._load(position % self._count)
 
+    def stored_size(self, index: int) -> ImageSize | None:
+        """(height, width) of image ``index`` by its header, None where only its pixels tell.
+
+        An orientation in its EXIF may exchange the two when it is decoded.
+        """
+        return self._measure(index)
+
+
+def stored_size(images: Sequence[RGBImage], index: int) -> ImageSize | None:
+    """(height, width) of an image by its header, see :meth:`LazyImages.stored_size`; None of other images."""
+    measure = getattr(images, "stored_size", None)
+    return None if measure is None else measure(index)
+
 
 def file_faces(root: str, names: Sequence[str]) -> LazyImages:
     """The files ``names`` of the folder ``root``, RGB uint8 [H, W, 3]; a ``ValueError`` names the file."""
-    return LazyImages(len(names), partial(_read_file, root, names))
+    load = partial(_of_named, decode_image, root, names)
+    return LazyImages(len(names), load, partial(_of_named, image_size, root, names))
 
 
-def _read_file(root: str, names: Sequence[str], index: int) -> RGBImage:
-    return read_image(os.path.join(root, names[index]))
+def _of_named(function: Callable[[bytes], T], root: str, names: Sequence[str], index: int) -> T:
+    return _of_file(function, os.path.join(root, names[index]))
 
 
 def read_image(path: str | os.PathLike[str]) -> RGBImage:
@@ -51,9 +81,15 @@ def read_image(path: str | os.PathLike[str]) -> RGBImage:
     Raises:
         ValueError: it cannot be read or decoded; the file is named.
     """
+    return _of_file(decode_image, path)
+
+
+def _of_file(function: Callable[[bytes], T], path: str | os.PathLike[str]) -> T:
     try:
-        return decode_image(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+        return function(read_regular(path))
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)}: {error.strerror or error}") from error
+    except ValueError as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
@@ -98,8 +134,19 @@ class RecordFaces(Sequence[RGBImage]):
             CorruptRecordError: the record is damaged, or its image cannot be decoded; the key is named.
         """
         label, encoded = self.encoded(index)
+        return label, self._of_image(decode_image, index, encoded)
+
+    def stored_size(self, index: int) -> ImageSize:
+        """(height, width) of image ``index``, see :meth:`LazyImages.stored_size`.
+
+        Raises:
+            CorruptRecordError: as for :meth:`labelled`, of its header.
+        """
+        return self._of_image(image_size, index, self.encoded(index)[1])
+
+    def _of_image(self, function: Callable[[bytes], T], index: int, encoded: bytes) -> T:
         try:
-            return label, decode_image(encoded)
+            return function(encoded)
         except ValueError as error:
             offset, why = self._offsets.item(index), f"key {self.keys[index]}: {error}"
             raise CorruptRecordError(self.reader.rec_path, offset, why) from error
@@ -128,7 +175,7 @@ def open_faces(path: str | os.PathLike[str]) -> Sequence[RGBImage]:
         images = RecordFaces(place)
     elif place.is_file() and suffix == ".bin":
         content = read_verification_bin(place)
-        images = LazyImages(len(content.images), content.decode)
+        images = LazyImages(len(content.images), content.decode, content.stored_size)
     else:
         raise ValueError(f"there are no images in {place}: expected a folder, a .rec or a .bin file")
     if not len(images):

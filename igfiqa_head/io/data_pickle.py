@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 _MAX_INSTRUCTIONS = 2**22  # each can cost some hundred bytes of memory; a million images need fewer
+_FREE_INSTRUCTIONS, _BYTES_EACH = 2**16, 16  # an image takes ten of them, and hundreds of bytes
 
 # Lists, tuples, bytes, text, numbers and calls. No dictionaries or sets (hashing a deeply nested key
 # overflows the C stack), no persistent ids, no extension registry, no object construction.
@@ -30,7 +31,8 @@ _INSTRUCTIONS = re.findall(
     PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
     """,
 )
-_MEMO_INSTRUCTIONS = {pickle.PUT, pickle.LONG_BINPUT}  # the memo grows to whatever number they state
+# The memo grows to whatever number they state; picklers count up, one for each instruction at most.
+_MEMO_INSTRUCTIONS = {pickle.PUT, pickle.LONG_BINPUT}
 _NAMES = {opcode.code.encode("latin-1"): opcode.name for opcode in pickletools.opcodes}
 _NDARRAY = object()
 
@@ -68,17 +70,18 @@ def load_data(content: bytes) -> Any:
 def _check_instructions(content: bytes) -> None:
     """Walk over the instructions without carrying them out."""
     stream = io.BytesIO(content)
-    for _ in range(_MAX_INSTRUCTIONS):
+    most = min(_MAX_INSTRUCTIONS, _FREE_INSTRUCTIONS + len(content) // _BYTES_EACH)
+    for number in range(most):
         code = stream.read(1)
         if code not in _ARGUMENT_READERS:
             found = f"instruction {_NAMES.get(code, repr(code))}" if code else "end of the file"
             raise DataPickleError(f"unexpected {found} at byte {stream.tell() - len(code)} of the pickle")
         argument = _ARGUMENT_READERS[code](stream)
-        if code in _MEMO_INSTRUCTIONS and not 0 <= argument <= len(content):
+        if code in _MEMO_INSTRUCTIONS and not 0 <= argument <= number:
             raise DataPickleError("the pickle numbers more objects than it can hold")
         if code == pickle.STOP:
             return
-    raise DataPickleError(f"the pickle has more than {_MAX_INSTRUCTIONS} instructions")
+    raise DataPickleError(f"the pickle has more than {most} instructions")
 
 
 def _argument_readers() -> dict[bytes, Callable[[Any], Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from igfiqa_head.io.image_headers import format_of, not_read, unread_format
+from igfiqa_head.io.regular_files import regular
 from igfiqa_head.text import first_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp")
@@ -49,10 +50,8 @@ def why_unread(path: str) -> str | None:
 
 def start_of(path: str) -> bytes:
     """The first 16 bytes of a file; nothing of one that cannot be read, which is judged by its name then."""
-    if not os.path.isfile(path):  # a pipe would be waited for
-        return b""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular) as file:
             return file.read(16)
     except OSError:
         return b""
@@ -93,8 +92,8 @@ def folder_files(folder: str, root: str) -> FolderFiles:
         if entry.name.startswith("."):
             found.others.append(entry.name)
             continue
-        if entry.is_symlink() and not is_inside(entry.path, root):
-            raise ValueError(f"{entry.path} is a broken link or leads out of {root}: copy the file instead")
+        if leads_out(entry.path, root):
+            raise ValueError(f"{entry.path} {LEADS_OUT} {root}: copy the file instead")
         if entry.is_dir():
             found.folders.append(entry.name)
         elif suffix_of(entry.name) in IMAGE_SUFFIXES:
@@ -104,6 +103,14 @@ def folder_files(folder: str, root: str) -> FolderFiles:
         else:
             found.others.append(entry.name)
     return found
+
+
+LEADS_OUT = "is a broken link or leads out of"
+
+
+def leads_out(path: str, root: str) -> bool:
+    """Whether ``path`` is a link, but not to something in the folder ``root``."""
+    return os.path.islink(path) and not is_inside(path, root)
 
 
 def is_inside(path: str, root: str) -> bool:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Container
+from typing import TypeAlias
+
+ImageSize: TypeAlias = tuple[int, int]
+"""(height, width)."""
 
 _SEGMENT = struct.Struct(">BBH")  # compiled once: this is done for every image of an epoch
+_PNG_CHUNK = struct.Struct(">I4s")  # length, type
 _FRAME = struct.Struct(">BHHB")  # precision, height, width, number of components
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOFn, less DHT, JPG, DAC (T.81, B.1)
 _SEQUENTIAL = (0xC0, 0xC1)
@@ -15,6 +20,9 @@ _START_OF_IMAGE, _END_OF_IMAGE, _START_OF_SCAN = 0xD8, 0xD9, 0xDA
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # Entropy-coded data never holds it: behind a scan it starts another image. bytes.find takes 3 times as long.
 _START = re.compile(rb"\xff\xd8")
+_FILL = re.compile(rb"\xff*(?=\xff)")
+_MAX_PARTS = 10_000  # segments of a JPEG image, 650 MB if full, and chunks of WebP
+_MAX_SCANS = 100  # libjpeg writes no more; each costs a pass over all pixels, however few bytes it has
 _EXIF_FLAG = 8
 _ORIENTATION = 0x112
 
@@ -28,7 +36,7 @@ _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF"} | dict.fromkeys(
 )
 
 
-def image_size(encoded: bytes) -> tuple[int, int]:
+def image_size(encoded: bytes) -> ImageSize:
     """(height, width) of a JPEG, PNG, BMP or WebP image, read from its header alone.
 
     Only these formats are taken: for each, the size found here is the one the decoder will allocate.
@@ -83,13 +91,17 @@ def _read_size(encoded: bytes) -> tuple[int, int]:
 
 def _find_segment(encoded: bytes, position: int, wanted: Container[int]) -> int:
     """The start of the first JPEG segment with a wanted marker, from ``position`` on (T.81, B.2)."""
-    while True:
+    for _ in range(_MAX_PARTS):
         prefix, marker, length = _SEGMENT.unpack_from(encoded, position)
         if prefix != 0xFF:
             raise ValueError(f"damaged JPEG: no marker at byte {position}")
         if marker in wanted:
             return position
-        position += 1 if marker == 0xFF else 2 + length  # a fill byte, or a segment
+        if marker == 0xFF:  # fill bytes
+            position = _FILL.match(encoded, position).end()  # type: ignore[union-attr]
+        else:
+            position += 2 + length
+    raise ValueError(f"damaged JPEG: more than {_MAX_PARTS} segments before its picture")
 
 
 def _jpeg_size(encoded: bytes) -> tuple[int, int]:
@@ -126,6 +138,22 @@ def _webp_size(encoded: bytes) -> tuple[int, int]:
 _SIZES = {"JPEG": _jpeg_size, "PNG": _png_size, "BMP": _bmp_size, "WebP": _webp_size}
 
 
+def check_png_data(encoded: bytes) -> None:
+    """``ValueError`` if a PNG image holds more compressed bytes than its pixels can take.
+
+    zlib makes a thousand bytes of one, and libpng unpacks all of them, needed or not.
+    """
+    height, width = _png_size(encoded)
+    most = 16 * height * width + 4096  # 8 bytes a pixel at most, a byte a row, and what stored blocks cost
+    position, found = 8, 0
+    while position + 8 <= len(encoded):
+        length, kind = _PNG_CHUNK.unpack_from(encoded, position)
+        found += length if kind == b"IDAT" else 0
+        position += 12 + length
+    if found > most:
+        raise ValueError(f"damaged PNG: {found} bytes of compressed pixels for {width} x {height} of them")
+
+
 def check_jpeg_end(encoded: bytes) -> None:
     """``ValueError`` unless the end-of-image marker of a JPEG image follows its scans.
 
@@ -151,13 +179,20 @@ def check_jpeg_end(encoded: bytes) -> None:
 
 def _scans_end(encoded: bytes, position: int) -> bool:
     """Whether the segments and scans from ``position`` on lead to the end of the image."""
-    while encoded[position + 1] != _END_OF_IMAGE:
+    scans = 0
+    for _ in range(_MAX_PARTS):
+        marker = encoded[position + 1]
+        if marker == _END_OF_IMAGE:
+            return True
+        scans += marker == _START_OF_SCAN
+        if scans > _MAX_SCANS:
+            break
         _, _, length = _SEGMENT.unpack_from(encoded, position)
         following = _MARKER.search(encoded, position + 2 + length)
         if following is None or encoded[following.start() + 1] == _START_OF_IMAGE:
             return False
         position = following.start()
-    return True
+    raise ValueError(f"damaged JPEG: more than {_MAX_SCANS} scans or {_MAX_PARTS} segments")
 
 
 def webp_orientation(encoded: bytes) -> int:
@@ -172,11 +207,12 @@ def webp_orientation(encoded: bytes) -> int:
 
 def _webp_chunk(encoded: bytes, name: bytes) -> bytes:
     position = 12
-    while True:
+    for _ in range(_MAX_PARTS):
         kind, size = struct.unpack_from("<4sI", encoded, position)
         if kind == name:
             return encoded[position + 8 : position + 8 + size]
         position += 8 + size + size % 2
+    return b""
 
 
 def _exif_orientation(exif: bytes) -> int:

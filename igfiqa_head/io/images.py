@@ -6,7 +6,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io.image_headers import check_jpeg_end, format_of, image_size, webp_orientation
+from igfiqa_head.io.image_headers import (
+    check_jpeg_end,
+    check_png_data,
+    format_of,
+    image_size,
+    webp_orientation,
+)
 
 MAX_PIXELS = 2**26
 """Default limit of :func:`decode_image`: 67 megapixels, 200 MB in RGB. OpenCV's own limit is 2**30 pixels."""
@@ -14,6 +20,7 @@ MAX_PIXELS = 2**26
 MAX_PHOTO_PIXELS = 2**28
 """Limit where photographs are read, 268 megapixels: phones make up to 200."""
 
+_CHECKS = {"JPEG": check_jpeg_end, "PNG": check_png_data}
 _READ_RGB = getattr(cv2, "IMREAD_COLOR_RGB", None)  # before OpenCV 4.11: BGR alone
 
 
@@ -50,8 +57,8 @@ def decode_image(encoded: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.
             f"the image is {width} x {height}, more than the limit of {max_pixels} pixels"
         )
     name = format_of(encoded)
-    if name == "JPEG":
-        check_jpeg_end(encoded)
+    if name in _CHECKS:
+        _CHECKS[name](encoded)
     try:
         rgb = _decode_webp(encoded) if name == "WebP" else _decode_rgb(encoded)
     except cv2.error as error:

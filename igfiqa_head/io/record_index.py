@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from igfiqa_head.io.regular_files import read_regular
 
 
 class CorruptRecordError(ValueError):
@@ -32,7 +33,7 @@ def read_index(path: str | os.PathLike[str]) -> tuple[NDArray[np.int64], NDArray
         CorruptRecordError: the file is empty, a line is not ``key TAB offset`` in decimal digits, the last
             line is not ended (a number may be cut), or a key or an offset occurs twice.
     """
-    text = Path(path).read_bytes().replace(b"\r\n", b"\n")
+    text = read_regular(path).replace(b"\r\n", b"\n")
     if not text:
         raise CorruptRecordError(path, 0, "the index is empty")
     characters = np.frombuffer(text, np.uint8)

@@ -34,9 +34,11 @@ from igfiqa_head.io.record_format import (
     Record,
 )
 from igfiqa_head.io.record_index import CorruptRecordError, read_index
+from igfiqa_head.io.regular_files import regular
 
 _START = struct.Struct("<IIIf")  # of a part and of the header within it, up to the label
 _FIRST_LABEL = struct.Struct("<f")
+_MAX_PARTS = 10_000  # of one record: there is one for each magic number that its image holds
 _CHUNK = 2**18  # records whose labels are gathered at a time
 
 
@@ -60,9 +62,10 @@ class RecordReader:
     def __init__(self, rec_path: str | os.PathLike[str], idx_path: str | os.PathLike[str]) -> None:
         self.rec_path = Path(rec_path)
         self.idx_path = Path(idx_path)
-        self.keys, self.offsets = read_index(idx_path)
         self._size = self.rec_path.stat().st_size
         self._map_file()
+        self._check_index_size()
+        self.keys, self.offsets = read_index(idx_path)
         misplaced = (self.offsets % 4 != 0) | (self.offsets > self._size - PART.size)
         if misplaced.any():
             key, offset = self.keys[misplaced][0], self.offsets[misplaced][0]
@@ -70,6 +73,13 @@ class RecordReader:
                 f"key {key} points to byte {offset} of {self.rec_path.name} ({self._size} bytes), expected a "
                 "multiple of 4 within the file: is it truncated, or the index another file's?"
             )
+            raise CorruptRecordError(self.idx_path, why=why)
+
+    def _check_index_size(self) -> None:
+        """Raise before an index is read that is none: a record takes 32 bytes, its line 38 at most."""
+        size = self.idx_path.stat().st_size
+        if size > 2 * self._size:
+            why = f"{size} bytes are no index of the {self._size} bytes of {self.rec_path.name}"
             raise CorruptRecordError(self.idx_path, why=why)
 
     def __len__(self) -> int:
@@ -83,7 +93,7 @@ class RecordReader:
         self._map_file()
 
     def _map_file(self) -> None:
-        with open(self.rec_path, "rb") as file:
+        with open(self.rec_path, "rb", opener=regular) as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0 or size % 4 != 0:
                 why = f"{size} bytes, not a positive multiple of 4: empty or truncated"
@@ -159,7 +169,7 @@ class RecordReader:
         parts: list[bytes] = []
         position = offset
         cflag = FIRST
-        while cflag in (FIRST, MIDDLE):
+        while cflag in (FIRST, MIDDLE) and len(parts) < _MAX_PARTS:
             cflag, start, end = self._read_part_header(position)
             if (cflag in (MIDDLE, LAST)) != bool(parts):
                 kind = "continues a record" if cflag in (MIDDLE, LAST) else "starts a record"
@@ -167,6 +177,8 @@ class RecordReader:
                 raise CorruptRecordError(self.rec_path, position, why)
             parts.append(self._bytes[start:end])
             position = end + -end % 4
+        if cflag in (FIRST, MIDDLE):
+            raise CorruptRecordError(self.rec_path, offset, f"the record has more than {_MAX_PARTS} parts")
         if position < self._size and self._words[position // 4] != MAGIC:
             why = f"the record at byte {offset} is not followed by another one: its length is damaged"
             raise CorruptRecordError(self.rec_path, position, why)

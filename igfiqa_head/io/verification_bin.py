@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.data_pickle import DataPickleError, PickledArray, load_data
+from igfiqa_head.io.image_headers import ImageSize, image_size
 from igfiqa_head.io.images import decode_image
+from igfiqa_head.io.regular_files import read_regular
+
+T = TypeVar("T")
 
 
 class VerificationBinError(ValueError):
@@ -45,9 +48,16 @@ class VerificationBin:
             VerificationBinError: the image cannot be decoded.
             IndexError: there is no such image.
         """
+        return self._of_image(decode_image, index)
+
+    def stored_size(self, index: int) -> ImageSize:
+        """(height, width) of image ``index`` by its header; the same errors as of :meth:`decode`."""
+        return self._of_image(image_size, index)
+
+    def _of_image(self, function: Callable[[bytes], T], index: int) -> T:
         encoded = self.images[index]
         try:
-            return decode_image(encoded)
+            return function(encoded)
         except ValueError as error:
             raise VerificationBinError(f"{self.path}: image {index}: {error}") from error
 
@@ -60,7 +70,7 @@ def read_verification_bin(path: str | os.PathLike[str]) -> VerificationBin:
             is not (2P encoded images, P booleans) with P at least 1.
     """
     try:
-        content = load_data(Path(path).read_bytes())
+        content = load_data(read_regular(path))
     except DataPickleError as error:
         raise VerificationBinError(f"{path}: {error}") from error
     if not isinstance(content, (list, tuple)) or len(content) != 2:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from igfiqa_head.ahead import ahead
 from igfiqa_head.runtime import QualityModel
 from igfiqa_head.scoring.crops import CropFile
 from igfiqa_head.scoring.finding import Crop, FaceFinder
@@ -19,8 +17,6 @@ from igfiqa_head.scoring.table import ScoredFace, scored
 BATCH = 64
 AHEAD = 64
 """Pictures that are read before they are needed; only their crops are kept."""
-
-T = TypeVar("T")
 
 
 def score_sources(
@@ -45,7 +41,7 @@ def score_sources(
     """
     rows: list[ScoredFace] = []
     waiting: list[tuple[ScoredFace, Crop]] = []
-    for found in _ahead(finder.find(sources), AHEAD):
+    for found in ahead(finder.find(sources), AHEAD):
         for row, crop in found:
             rows.append(row)
             if crop is None:
@@ -72,19 +68,6 @@ def _score(waiting: Sequence[tuple[ScoredFace, Crop]], model: QualityModel) -> N
         row.quality = quality
         if model.calibration is not None:
             row.percent = float(model.percent(quality))
-
-
-def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
-    """``items``, made by a thread that is at most ``depth`` of them ahead."""
-    end = object()
-    pool = ThreadPoolExecutor(1)
-    try:
-        pending: deque[Future[T | object]] = deque(pool.submit(next, items, end) for _ in range(depth))
-        while (item := pending.popleft().result()) is not end:
-            pending.append(pool.submit(next, items, end))
-            yield item  # type: ignore[misc]
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def mark_accepted(rows: Iterable[ScoredFace], least: float, is_percent: bool = False) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +14,16 @@ from numpy.typing import NDArray
 
 from igfiqa_head.io.aligned_faces import RecordFaces
 from igfiqa_head.io.data_pickle import is_pickle
-from igfiqa_head.io.image_files import IMAGE_SUFFIXES, start_of, suffix_of, why_unread
-from igfiqa_head.io.images import MAX_PHOTO_PIXELS, MAX_PIXELS, TooManyPixelsError, decode_image
+from igfiqa_head.io.image_files import (
+    IMAGE_SUFFIXES,
+    LEADS_OUT,
+    leads_out,
+    start_of,
+    suffix_of,
+    why_unread,
+)
+from igfiqa_head.io.images import MAX_PHOTO_PIXELS, TooManyPixelsError, decode_image
+from igfiqa_head.io.regular_files import read_regular, regular
 from igfiqa_head.io.verification_bin import VerificationBin, read_verification_bin
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
@@ -75,17 +82,20 @@ def open_sources(
     *,
     every: int = 1,
     max_pixels: int = MAX_PHOTO_PIXELS,
+    follow_links: bool = False,
     pass_over: Callable[[str], object] = lambda path: None,
 ) -> list[Source | Unread]:
     """Everything that files and folders hold, in a fixed order.
 
-    Folders are searched with their sub-folders, but for hidden ones; links are followed, loops left out.
-    Pictures of other formats become an :class:`Unread` each.
+    Folders are searched with their sub-folders, but for hidden ones; each is searched once, by whatever links
+    it is reached. Pictures of other formats become an :class:`Unread` each, and so do links that lead out of
+    the folder that was given: what is found in a stranger's should not be the user's own.
 
     Args:
         inputs: paths. A file whose suffix says nothing is taken for an image.
         every: take the frames 0, N, 2 N ... of videos.
         max_pixels: largest height times width of an image or a frame.
+        follow_links: follow the links that lead out of a folder, too.
         pass_over: is called with the path of everything else in folders: other files, and what is hidden.
 
     Raises:
@@ -98,17 +108,17 @@ def open_sources(
     if missing is not None:
         raise ValueError(f"there is no file or folder {missing!r}")
     opened = partial(_opened, every=every, max_pixels=max_pixels)
-    return [opened(path) for given in paths for path in _files(given, pass_over)]
+    return [opened(path) for given in paths for path in _files(given, follow_links, pass_over)]
 
 
-def _files(path: str, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
+def _files(path: str, follow_links: bool, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
     if not os.path.isdir(path):
         return iter([path])
-    found = list(_walk(path, pass_over))
+    found = list(_walk(path, follow_links, pass_over))
     return iter(found or [Unread(path, "the folder holds no image, video or .rec file")])
 
 
-def _walk(root: str, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
+def _walk(root: str, follow_links: bool, pass_over: Callable[[str], object]) -> Iterator[str | Unread]:
     """Files of a folder and then of its sub-folders; each folder once, by whatever links it is reached."""
     folders, seen = [root], set()
     while folders:
@@ -124,11 +134,15 @@ def _walk(root: str, pass_over: Callable[[str], object]) -> Iterator[str | Unrea
             continue
         below = []
         for path in paths:
-            if os.path.basename(path).startswith("."):
+            is_folder, is_wanted = os.path.isdir(path), suffix_of(path) in FOUND_IN_FOLDERS
+            is_left = not follow_links and leads_out(path, root)
+            if os.path.basename(path).startswith(".") or (is_left and not is_folder and not is_wanted):
                 pass_over(path)
-            elif os.path.isdir(path):
+            elif is_left:
+                yield Unread(path, f"it {LEADS_OUT} {root}; --follow-links follows those that lead out")
+            elif is_folder:
                 below.append(path)
-            elif suffix_of(path) in FOUND_IN_FOLDERS:
+            elif is_wanted:
                 yield path
             elif (why := _why_left(path)) is not None:
                 yield Unread(path, why)
@@ -151,11 +165,10 @@ def _opened(path: str | Unread, every: int, max_pixels: int) -> Source | Unread:
     if suffix not in (*VIDEO_SUFFIXES, ".rec", ".bin"):
         return Source(path, 1, partial(_read_image_file, path, max_pixels))
     try:
-        _check_regular(path)
         if suffix == ".rec":
-            return _record_source(path)
+            return _record_source(path, max_pixels)
         if suffix == ".bin":
-            return _bin_source(path)
+            return _bin_source(path, max_pixels)
         return _video_source(path, every, max_pixels)
     except (ValueError, OSError) as error:
         return Unread(path, one_line(error))
@@ -166,20 +179,12 @@ def _read_image_file(path: str, max_pixels: int) -> Iterator[Picture | Unread]:
 
 
 def _content(path: str) -> bytes:
-    _check_regular(path)
     if os.path.getsize(path) > MAX_FILE_BYTES:
         raise ValueError(f"the file has more than {MAX_FILE_BYTES:,} bytes: this is no image")
-    return Path(path).read_bytes()
+    return read_regular(path)
 
 
-def _check_regular(path: str) -> None:
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for, for ever
-        raise ValueError("this is no regular file")
-
-
-def _decoded(
-    source: str, folder: str, load: Callable[[], bytes], max_pixels: int = MAX_PIXELS
-) -> Picture | Unread:
+def _decoded(source: str, folder: str, load: Callable[[], bytes], max_pixels: int) -> Picture | Unread:
     try:
         rgb = decode_image(load(), max_pixels=max_pixels)
     except TooManyPixelsError as error:
@@ -189,12 +194,12 @@ def _decoded(
     return Picture(source, folder, None, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR).astype(np.uint8, copy=False))
 
 
-def _record_source(path: str) -> Source:
+def _record_source(path: str, max_pixels: int) -> Source:
     faces = RecordFaces(path)
-    return Source(path, len(faces), partial(_read_records, path, faces))
+    return Source(path, len(faces), partial(_read_records, path, faces, max_pixels))
 
 
-def _read_records(path: str, faces: RecordFaces) -> Iterator[Picture | Unread]:
+def _read_records(path: str, faces: RecordFaces, max_pixels: int) -> Iterator[Picture | Unread]:
     for index, key in enumerate(faces.keys.tolist()):
         try:
             label, encoded = faces.encoded(index)
@@ -202,17 +207,17 @@ def _read_records(path: str, faces: RecordFaces) -> Iterator[Picture | Unread]:
             yield Unread(f"{path}/{key}", one_line(error))
             continue
         folder = f"{path}/{int(label) if label.is_integer() else label}"
-        yield _decoded(f"{path}/{key}", folder, partial(bytes, encoded))
+        yield _decoded(f"{path}/{key}", folder, partial(bytes, encoded), max_pixels)
 
 
-def _bin_source(path: str) -> Source:
+def _bin_source(path: str, max_pixels: int) -> Source:
     content = read_verification_bin(path)
-    return Source(path, len(content.images), partial(_read_bin, path, content))
+    return Source(path, len(content.images), partial(_read_bin, path, content, max_pixels))
 
 
-def _read_bin(path: str, content: VerificationBin) -> Iterator[Picture | Unread]:
+def _read_bin(path: str, content: VerificationBin, max_pixels: int) -> Iterator[Picture | Unread]:
     for index, encoded in enumerate(content.images):
-        yield _decoded(f"{path}/{index}", path, partial(bytes, encoded))
+        yield _decoded(f"{path}/{index}", path, partial(bytes, encoded), max_pixels)
 
 
 def _video_source(path: str, every: int, max_pixels: int) -> Source:
@@ -224,6 +229,7 @@ def _video_source(path: str, every: int, max_pixels: int) -> Source:
 
 
 def _open_video(path: str, max_pixels: int) -> cv2.VideoCapture:
+    os.close(regular(path, os.O_RDONLY))
     # An absolute path cannot be taken for one of FFmpeg's protocols, as "concat:a.mp4" would be.
     capture = cv2.VideoCapture(os.path.abspath(path))
     height, width = (capture.get(side) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))

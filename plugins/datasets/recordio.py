@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 
 from igfiqa_head.io.aligned_faces import RecordFaces
 from igfiqa_head.io.images import check_square
+from igfiqa_head.io.regular_files import regular
 from igfiqa_head.registry import DATASETS
+
+_PROPERTY = re.compile(rb"([0-9]{1,9})\s*,\s*[0-9]{1,9}\s*,\s*[0-9]{1,9}")
 
 
 @DATASETS.register("recordio")
@@ -48,7 +52,7 @@ class RecordIODataset:
         self._faces = RecordFaces(self.root / "train.rec")
         self.reader = self._faces.reader
         self._property = self.root / "property"
-        self._announced = _read_num_classes(self._property) if self._property.is_file() else None
+        self._announced = _read_num_classes(self._property) if self._property.exists() else None
 
     def __len__(self) -> int:
         return len(self._faces)
@@ -100,8 +104,9 @@ def _check_files(root: Path) -> None:
 
 def _read_num_classes(path: Path) -> int:
     """The first number of a ``property`` file, whose first line is ``num_classes,height,width``."""
-    line = path.read_bytes().partition(b"\n")[0].strip()
-    fields = line.split(b",")
-    if len(fields) != 3 or not all(field.strip().isdigit() for field in fields) or int(fields[0]) < 1:
-        raise ValueError(f"{path} must start with 'num_classes,height,width', got {line[:80]!r}")
-    return int(fields[0])
+    with open(path, "rb", opener=regular) as file:
+        line = file.readline(80).strip()
+    numbers = _PROPERTY.fullmatch(line)
+    if numbers is None or int(numbers[1]) < 1:
+        raise ValueError(f"{path} must start with 'num_classes,height,width', got {line!r}")
+    return int(numbers[1])

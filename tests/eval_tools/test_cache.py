@@ -15,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from eval_tools import cache
 from eval_tools.cache import ChunkedArray, ImageFunction, apply_cached
+from igfiqa_head.io.aligned_faces import LazyImages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -281,6 +283,35 @@ def test_other_sizes_and_types_are_bad_images() -> None:
     assert "got uint8 [6, 5]" in bad[2]
     assert "got float64" in bad[3]
     assert np.isnan(arrays["m"]).all(axis=1).tolist() == [False, True, True, True] + [False] * 4
+
+
+def test_an_image_of_another_size_is_not_decoded() -> None:
+    images = Images(4)
+
+    def load(index: int) -> NDArray[np.uint8]:
+        assert index != 2
+        return images[index]
+
+    function = Means()
+    function.image_size = (6, 5)
+    sizes = [(6, 5), (5, 6), (8192, 8192), (6, 5)]  # the second is turned by its EXIF
+    lazy = LazyImages(4, load, sizes.__getitem__)
+    _, bad = apply_cached({"m": function}, lazy, None, on_bad="exclude", progress=False)
+    assert bad == {2: "image 2: the image is 8192 x 8192, expected 5 x 6: align and crop the faces first"}
+    images.reads[:] = 0
+    function.image_size = None
+    _, bad = apply_cached({"m": function}, lazy, None, on_bad="exclude", chunk=2, progress=False)
+    assert list(bad) == [2]
+
+
+def test_a_chunk_of_large_images_is_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 2.5 * 6 * 5 * 3)
+    images = Images(8, bad=[1])
+    arrays, _ = apply_cached({"m": Means()}, images, None, on_bad="exclude", chunk=7, progress=False)
+    starts, _ = zip(*arrays["m"].chunks(), strict=True)
+    assert starts == (0, 4, 7)
+    np.testing.assert_array_equal(np.asarray(arrays["m"]), images.expected())
+    assert (images.reads == 1).all()
 
 
 @pytest.mark.parametrize("odd", [0, 1, 2])

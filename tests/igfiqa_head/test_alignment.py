@@ -131,6 +131,11 @@ def test_channels_are_treated_alike_and_the_input_is_left_alone() -> None:
         (np.full((5, 2), 1e6) + np.arange(10).reshape(5, 2) * 1e-10, "degenerate"),
         (np.where(np.eye(5, 2) > 0, np.nan, TEMPLATE), "not finite"),
         (np.where(np.eye(5, 2) > 0, np.inf, TEMPLATE), "not finite"),
+        (TEMPLATE * 1e306, "not finite or beyond 1e9"),
+        (
+            np.where(np.eye(5, 2) > 0, -1e5, TEMPLATE),
+            r"a landmark lies 100000 pixels outside of the image of",
+        ),
         (TEMPLATE[:4], "five points"),
         (TEMPLATE.ravel(), "five points"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -153,6 +154,43 @@ def test_damaged_exif_leaves_a_picture_as_it_is(content: bytes) -> None:
 def test_jpeg_fill_bytes_are_skipped() -> None:
     content = ENCODINGS["jpeg"]
     assert image_size(content[:2] + b"\xff\xff" + content[2:]) == (20, 31)
+
+
+@pytest.mark.parametrize("part", [b"\xff\xe1\0\2", b"\xff\xff\xfe\0\2"])
+def test_a_jpeg_of_countless_segments_is_refused(part: bytes) -> None:
+    content = ENCODINGS["jpeg"]
+    assert decode_image(content[:2] + 4000 * part + content[2:]).shape == (20, 31, 3)
+    with pytest.raises(ValueError, match="more than 10000 segments before its picture"):
+        decode_image(content[:2] + 10_001 * part + content[2:])
+
+
+def test_fill_bytes_take_no_step_each() -> None:
+    content = ENCODINGS["jpeg"]
+    assert image_size(content[:2] + 10**6 * b"\xff" + content[2:]) == (20, 31)
+
+
+def test_a_jpeg_of_countless_scans_is_refused() -> None:
+    last = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
+    for part in (last[:12], b"\xff\xfe\0\2"):
+        with pytest.raises(ValueError, match="more than 100 scans or 10000 segments"):
+            decode_image(PROGRESSIVE[:-2] + 10_001 * part + PROGRESSIVE[-2:])
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
+
+
+def test_a_png_that_holds_more_than_its_pixels_is_refused() -> None:
+    start, end = ENCODINGS["png"].index(b"IDAT") - 4, ENCODINGS["png"].index(b"IEND") - 4
+    header, trailer = ENCODINGS["png"][:start], ENCODINGS["png"][end:]
+    stored = png_chunk(b"IDAT", zlib.compress(bytes(20 * 94), 0))
+    assert not decode_image(header + stored + trailer).any()
+    note = png_chunk(b"tEXt", b"note\0" + 99_999 * b"a")
+    assert not decode_image(header + note + stored + trailer).any()
+    bomb = png_chunk(b"IDAT", zlib.compress(bytes(2**24)))
+    with pytest.raises(ValueError, match=r"damaged PNG: \d+ bytes of compressed pixels for 31 x 20 of them"):
+        decode_image(header + bomb + trailer)
 
 
 @pytest.mark.parametrize("name", ENCODINGS)

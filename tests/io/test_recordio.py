@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -83,6 +84,31 @@ def test_a_payload_of_magic_numbers_only(tmp_path: Path) -> None:
     # In the first record the id is a magic number too; in the second none is aligned.
     assert (tmp_path / "train.rec").stat().st_size == (8 * 1002 + 20) + (8 + 24 + 4004)
     assert reader.read_labels(reader.keys).tolist() == [3, 4]
+
+
+def test_a_record_of_countless_parts_is_refused(tmp_path: Path) -> None:
+    parts = b"".join(struct.pack("<II", MAGIC, kind << 29) for kind in [1] + [2] * 10_000 + [3])
+    reader = open_pair(tmp_path, parts, b"0\t0\n")
+    with pytest.raises(CorruptRecordError, match="byte 0: the record has more than 10000 parts"):
+        reader.read(0)
+
+
+def test_an_index_far_larger_than_its_records_is_not_read(tmp_path: Path) -> None:
+    rec, _ = reference.write_file([(0, reference.pack_payload(5.0, b"five", 0))])
+    write_pair(tmp_path, rec, b"")
+    os.truncate(tmp_path / "train.idx", 2**40)  # without a byte on the disk
+    with pytest.raises(CorruptRecordError, match=r"1099511627776 bytes are no index of the \d+ bytes of"):
+        RecordReader(tmp_path / "train.rec", tmp_path / "train.idx")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["train.rec", "train.idx"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    open_pair(tmp_path, *reference.write_file([(0, reference.pack_payload(5.0, b"five", 0))]))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="it is a pipe, expected a regular file"):
+        RecordReader(tmp_path / "train.rec", tmp_path / "train.idx")
 
 
 def test_index_in_any_order_and_with_windows_line_ends(tmp_path: Path) -> None:

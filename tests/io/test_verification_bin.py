@@ -184,6 +184,8 @@ class TestEvil:
             (b"]r\xff\xff\xff\xff.", "numbers more objects"),
             (b"]p999999999999\n.", "numbers more objects"),
             (b"]p-1\n.", "numbers more objects"),
+            (b"B" + struct.pack("<I", 10**6) + bytes(10**6) + b"r\x40\x42\x0f\0.", "numbers more objects"),
+            (b"(" + b"]" * 80_000 + b"l.", "more than 70536 instructions"),
             (b"(i__builtin__\neval\n.", "instruction INST at byte 1"),
             (b"Pname\n.", "instruction PERSID"),
             (b"\x82\1.", "instruction EXT1"),
@@ -223,7 +225,7 @@ class TestEvil:
 
     def test_deep_nesting_is_harmless(self, tmp_path: Path) -> None:
         with pytest.raises(VerificationBinError, match="holds a tuple, expected"):
-            read(tmp_path, b"N" + b"\x85" * 300_000 + b".")
+            read(tmp_path, b"N" + b"\x85" * 60_000 + b".")
 
     @pytest.mark.parametrize(
         ("shape", "data"),
@@ -235,6 +237,13 @@ class TestEvil:
         array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntU\1btR" + state
         with pytest.raises(DataPickleError, match="does not fit its"):
             load_data(array + b".")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lfw.bin")
+    with pytest.raises(OSError, match="it is a pipe, expected a regular file"):
+        read_verification_bin(tmp_path / "lfw.bin")
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,11 @@ def test_a_label_above_num_classes_is_refused_still(tiny_recipe: Recipe, folders
     config = tiny_recipe(*COMMON, *settings("every other", folders), "num_classes=11")
     with pytest.raises(ValueError, match="has a label 11, but num_classes is 11"):
         build_data.build_train_set(config)
+
+
+def test_classes_are_those_with_images_however_many_the_files_state(
+    tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "millions", lambda y: 16_000_000 + y)
+    (folder / "property").write_text("999999999,112,112\n")
+    assert make(tiny_recipe(*COMMON, f"rec={folder}")).num_classes == PEOPLE

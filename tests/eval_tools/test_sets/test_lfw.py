@@ -140,7 +140,7 @@ def test_exclusions_are_counted_by_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on_bad", ["error", "exclude"])
 class TestDamagedFiles:
-    @pytest.mark.parametrize("header", ["3 1", "2 2", "3", "999999999 999999999", "0 0"])
+    @pytest.mark.parametrize("header", ["3 1", "2 2", "3", "999999999 999999999"])
     def test_other_numbers_of_pairs(self, tmp_path: Path, header: str, on_bad: OnBad) -> None:
         with pytest.raises(ValueError, match=r"announces .* but 4 lines follow, of them 2 genuine and 2 imp"):
             read_lfw_set(write_lfw(tmp_path, LINES, header), on_bad=on_bad)
@@ -175,7 +175,9 @@ class TestDamagedFiles:
             read_lfw_set(write_lfw(tmp_path, lines, "2 1"), on_bad=on_bad)
         assert read_lfw_set(write_lfw(tmp_path, lines, "2"), on_bad=on_bad).folds is None
 
-    @pytest.mark.parametrize("header", ["Ann\t1\t2", "10 300 5", "ten", "-1", "9" * 5000, "10 300 x"])
+    @pytest.mark.parametrize(
+        "header", ["Ann\t1\t2", "10 300 5", "ten", "-1", "9" * 5000, "10 300 x", "0 0", "999999999 0"]
+    )
     def test_first_line(self, tmp_path: Path, header: str, on_bad: OnBad) -> None:
         with pytest.raises(ValueError, match="line 1: expected the number of folds") as caught:
             read_lfw_set(write_lfw(tmp_path, LINES, header), on_bad=on_bad)

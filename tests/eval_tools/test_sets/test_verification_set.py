@@ -239,8 +239,10 @@ class TestWithoutImages:
             small_set().without_images(indices)
 
     def test_nothing_left(self) -> None:
-        with pytest.raises(ValueError, match="no genuine pair among 1 pairs"):
+        with pytest.raises(ValueError, match="2 of 5 images .* were excluded: no genuine pair among 1 pairs"):
             small_set().without_images([1, 2])
+        with pytest.raises(ValueError, match="5 of 5 images .* were excluded: there are no pairs"):
+            small_set().without_images(range(5))
 
     def test_the_original_is_not_loaded(self) -> None:
         def refuse(index: int) -> Any:

@@ -62,6 +62,29 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
     assert isinstance(found[0], Unread)
 
 
+def test_links_that_lead_out_of_a_folder_are_listed_unless_asked_for(tmp_path: Path) -> None:
+    for name in ("mine/1.png", "set/2.png", "set/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png())
+    (tmp_path / "set/folder").symlink_to(tmp_path / "mine")
+    (tmp_path / "set/face.png").symlink_to(tmp_path / "mine/1.png")
+    (tmp_path / "set/linked.txt").symlink_to(tmp_path / "mine/1.png")
+    (tmp_path / "given").symlink_to(tmp_path / "set")
+    passed_over: list[str] = []
+    found = open_sources([tmp_path / "given"], pass_over=passed_over.append)
+    reason = f"it is a broken link or leads out of {tmp_path / 'given'}; "
+    reason += "--follow-links follows those that lead out"
+    left = [Unread(str(tmp_path / "given" / name), reason) for name in ("face.png", "folder")]
+    assert [item for item in found if isinstance(item, Unread)] == left
+    assert [item.name for item in found if isinstance(item, Source)] == [str(tmp_path / "given/2.png")]
+    assert passed_over == [str(tmp_path / "given" / name) for name in ("linked.txt", "notes.txt")]
+    followed = open_sources([tmp_path / "given"], follow_links=True)
+    files = ["2.png", "face.png", "folder/1.png"]
+    assert [item.name for item in followed if isinstance(item, Source)] == [
+        str(tmp_path / "given" / name) for name in files
+    ]
+
+
 def test_pixels_are_bgr(tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(png())
     (picture,) = read(tmp_path / "1.png")
@@ -160,19 +183,28 @@ def test_damaged_files_give_one_line(tmp_path: Path, name: str, content: bytes, 
     assert "\n" not in unread.reason
 
 
+def test_the_limit_of_pixels_is_that_of_records_and_sets_too(tmp_path: Path) -> None:
+    write_records(tmp_path, [png()], [0], image_size=16)
+    write_verification_bin(tmp_path / "set.bin", [png(), png()], [True])
+    inputs = [tmp_path / "train.rec", tmp_path / "set.bin"]
+    for limit, kind in ((16 * 16, Picture), (16 * 16 - 1, Unread)):
+        sources = [source for source in open_sources(inputs, max_pixels=limit) if isinstance(source, Source)]
+        assert [type(item) for source in sources for item in source.pictures()] == 3 * [kind]
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("name", ["pipe.png", "pipe.bin", "pipe.mp4"])
 def test_nobody_waits_for_a_pipe(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     (unread,) = read(tmp_path / name)
     assert isinstance(unread, Unread)
-    assert unread.reason == "this is no regular file"
+    assert unread.reason == "it is a pipe, expected a regular file"
 
 
 def test_files_beside_images_that_cannot_be_opened_stop_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("igfiqa_head.io.image_files.open", refuse, raising=False)

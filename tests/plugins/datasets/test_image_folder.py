@@ -118,6 +118,14 @@ class TestErrors:
         with pytest.raises(ValueError, match=r"face\.jpg: "):
             ImageFolderDataset(tmp_path)[0]
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_a_pipe_among_the_images_is_not_waited_for(self, tmp_path: Path) -> None:
+        write_face(tmp_path / "id" / "1.png")
+        os.mkfifo(tmp_path / "id" / "2.png")
+        dataset = ImageFolderDataset(tmp_path)
+        with pytest.raises(ValueError, match=r"id/2\.png: it is a pipe, expected a regular file"):
+            dataset[1]
+
     def test_other_sizes(self, tmp_path: Path) -> None:
         write_face(tmp_path / "id" / "face.png", side=96)
         with pytest.raises(ValueError, match=r"face\.png is 96 x 96, expected 112 x 112"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import operator
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -99,13 +100,24 @@ class TestProperty:
             (tmp_path / "property").write_text(content)
         assert RecordIODataset(tmp_path).num_classes == expected
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        write_small_set(tmp_path)
+        (tmp_path / "property").unlink()
+        os.mkfifo(tmp_path / "property")
+        with pytest.raises(OSError, match="it is a pipe, expected a regular file"):
+            RecordIODataset(tmp_path)
+
     def test_too_few_classes(self, tmp_path: Path) -> None:
         write_small_set(tmp_path)
         (tmp_path / "property").write_text("3,112,112\n")
         with pytest.raises(ValueError, match=r"announces 3 classes, but the largest label .* is 3"):
             _ = RecordIODataset(tmp_path).num_classes
 
-    @pytest.mark.parametrize("content", ["", "4", "4,112", "a,b,c", "0,112,112", "-4,112,112", "4;112;112"])
+    @pytest.mark.parametrize(
+        "content",
+        ["", "4", "4,112", "a,b,c", "0,112,112", "-4,112,112", "4;112;112", "9" * 5000 + ",112,112"],
+    )
     def test_damaged(self, tmp_path: Path, content: str) -> None:
         write_small_set(tmp_path)
         (tmp_path / "property").write_text(content)
