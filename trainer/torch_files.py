@@ -42,13 +42,60 @@ def try_to_save(state: Any, path: Path) -> CheckpointError | None:
     return None
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is one of torch.jit.save, by the names in its archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
-    except Exception:  # damaged bytes make zipfile raise almost anything
-        return False
+def _check_archive(path: Path) -> None:
+    """Refuse what is no file of ``torch.save``, and what unpacks to more than there is, before torch reads it.
+
+    Raises:
+        CheckpointError: tells what it is.
+    """
+    with path.open("rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no ordinary file")
+        if file.read(len(_ZIP)) != _ZIP:  # before torch 1.6 it was no archive
+            return
+        with zipfile.ZipFile(file) as archive:
+            sizes = {entry.filename.rpartition("/")[2]: entry.file_size for entry in archive.infolist()}
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        packed = os.fstat(file.fileno()).st_size
+    if "constants.pkl" in sizes:
+        raise CheckpointError(
+            f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
+    if unpacked > packed or sizes.get("data.pkl", 0) > _MAX_PICKLE:
+        raise CheckpointError(
+            f"{path} of {packed:,} bytes unpacks to {unpacked:,}, {sizes.get('data.pkl', 0):,} of them without "
+            "tensors: torch.save compresses nothing and writes little but tensors, so it did not make this file"
+        )
+
+
+def _check_tensors(state: Any, path: Path) -> None:
+    """Refuse tensors that are more than numbers in a row, each in memory of its own.
+
+    Raises:
+        CheckpointError: names the entry.
+    """
+    size, seen, left = path.stat().st_size, set(), [("", state)]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, Tensor):
+            problem = _problem(value, size)
+            if problem:
+                raise CheckpointError(f"{path} cannot be used: {name} {problem}")
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            entries = value.items() if isinstance(value, dict) else enumerate(value)
+            left += [(f"{name}.{key}" if name else f"{key}", inner) for key, inner in entries]
+
+
+def _problem(tensor: Tensor, size: int) -> str:
+    if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        return "is quantised, nested or sparse: save the weights as plain tensors"
+    if tensor.device.type != "cpu":
+        return f"is on the device {tensor.device}, without any values: save the weights themselves"
+    if not tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes() <= size:
+        return f"is of shape {list(tensor.shape)}, for which the file has not the numbers"
+    return ""
 
 
 def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
