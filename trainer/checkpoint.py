@@ -105,7 +105,7 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
     _take_own_classes(state, files, parts, ranks)
     for name, part in parts.items():
         try:
-            restore(part, state[name], position.global_step)
+            restore(part, state[name], _steps_taken(state))
         except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of parts from outside
             raise CheckpointError(
                 f"{files[0]} does not fit this recipe ({name}: {printable(str(error))})"
@@ -114,6 +114,12 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
     if ranks.rank == 0:
         _finish_replacing(files, folder)
     return position
+
+
+def _steps_taken(state: Parts) -> int:
+    """By the schedule; none for certain with a scaler, for which the first steps may all be skipped."""
+    steps = _entry(state, ("state_lr_scheduler", "last_epoch"))
+    return steps if type(steps) is int and not state.get("state_grad_scaler") else 0
 
 
 def _own_state(parts: Parts, ranks: Ranks) -> dict[str, Any]:
@@ -264,8 +270,8 @@ def _take_own_classes(state: dict[str, Any], files: list[Path], parts: Parts, ra
         kinds = {(x.dtype, x.shape[1:]) if isinstance(x, Tensor) and x.ndim else None for x in shares}
         if None in kinds or len(kinds) > 1:
             raise CheckpointError(
-                f"{files[0]} and those beside it do not fit together: {'.'.join(map(str, place))} has not rows of "
-                "one type and shape in all of them"
+                f"{files[0]} and those beside it do not fit together: no rows of one type and shape in "
+                + ".".join(map(str, place))
             )
         _put(state, place, _rows(shares, ranks.classes(sum(map(len, shares)))))
 

@@ -24,6 +24,7 @@ _OF_OTHERS = (
     "which also kept rows for labels without images), or another optimizer"
 )
 _ENTRIES = {SGD: ("momentum_buffer",), AdamW: ("step", "exp_avg", "exp_avg_sq")}
+_COUNTER = torch.zeros((), dtype=torch.float32)
 _LEAST = {"running_var": 0, "num_batches_tracked": 0, "exp_avg_sq": 0, "step": 1}
 
 
@@ -33,7 +34,7 @@ def restore(part: Any, state: Any, steps: int) -> None:
     Args:
         part: changed in place.
         state: what its ``state_dict`` gave once, or anything else that a file holds.
-        steps: how many the run had taken.
+        steps: how many the run had taken for certain, so that there must be momenta.
 
     Raises:
         ValueError: names the entry that is not as the part has it, and tells how.
@@ -91,7 +92,7 @@ def _restore_optimizer(optimizer: Optimizer, state: dict[str, Any], steps: int) 
     if not isinstance(groups, list) or [*map(_numbers, groups)] != [group["params"] for group in own]:
         raise ValueError(f"param_groups have other parameters than the recipe's: {_OF_OTHERS}")
     if not isinstance(saved, dict) or (steps and not saved and not all(map(_is_plain, groups))):
-        raise ValueError(f"state is {shown(saved)}, expected that of {steps} steps")
+        raise ValueError(f"state is {'empty' if saved == {} else shown(saved)} after {steps} steps")
     parameters = dict(enumerate(p for group in optimizer.param_groups for p in group["params"]))
     unknown = [shown(number) for number in saved if number not in parameters]
     if unknown:
@@ -117,7 +118,7 @@ def _is_plain(group: dict[str, Any]) -> bool:
 def _check_entries(place: str, values: Any, optimizer: Optimizer, parameter: Tensor) -> None:
     if not isinstance(values, dict):
         raise ValueError(f"{place} is {shown(values)}, expected a dict")
-    wanted = {name: torch.zeros(()) if name == "step" else parameter for name in _ENTRIES[type(optimizer)]}
+    wanted = {name: _COUNTER if name == "step" else parameter for name in _ENTRIES[type(optimizer)]}
     found = {f"{place}.{name}": value for name, value in values.items()}
     _check_tensors(found, {f"{place}.{name}": tensor for name, tensor in wanted.items()})
 

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import stat
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from igfiqa_head.io.atomic import atomic_path, remove_leftovers
+from igfiqa_head.text import shown
+
+_ZIP = b"PK\x03\x04"
+_MAX_PICKLE = 10_000_000  # bytes of names and plain values, which take many times as much in memory
+_MAX_NAME = 100
 
 
 class CheckpointError(ValueError):
@@ -43,7 +51,7 @@ def try_to_save(state: Any, path: Path) -> CheckpointError | None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse what is no file of ``torch.save``, and what unpacks to more than there is, before torch reads it.
+    """Refuse what is no file of ``torch.save`` or unpacks to more than there is, before torch reads it.
 
     Raises:
         CheckpointError: tells what it is.
@@ -64,28 +72,35 @@ def _check_archive(path: Path) -> None:
         )
     if unpacked > packed or sizes.get("data.pkl", 0) > _MAX_PICKLE:
         raise CheckpointError(
-            f"{path} of {packed:,} bytes unpacks to {unpacked:,}, {sizes.get('data.pkl', 0):,} of them without "
-            "tensors: torch.save compresses nothing and writes little but tensors, so it did not make this file"
+            f"{path} of {packed:,} bytes would unpack to {unpacked:,}, {sizes.get('data.pkl', 0):,} of them "
+            "no tensors, as no file of torch.save does: save the weights again, without compression"
         )
 
 
 def _check_tensors(state: Any, path: Path) -> None:
-    """Refuse tensors that are more than numbers in a row, each in memory of its own.
+    """Refuse tensors that are not plain numbers, each in memory of its own.
 
     Raises:
         CheckpointError: names the entry.
     """
-    size, seen, left = path.stat().st_size, set(), [("", state)]
+    size, left, seen = path.stat().st_size, [("", state)], {id(state)}
     while left:
         name, value = left.pop()
-        if isinstance(value, Tensor):
-            problem = _problem(value, size)
-            if problem:
-                raise CheckpointError(f"{path} cannot be used: {name} {problem}")
-        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
-            seen.add(id(value))
-            entries = value.items() if isinstance(value, dict) else enumerate(value)
-            left += [(f"{name}.{key}" if name else f"{key}", inner) for key, inner in entries]
+        problem = _problem(value, size) if isinstance(value, Tensor) else ""
+        if problem:
+            raise CheckpointError(f"{path} cannot be used: {name[1:]} {problem}")
+        entries = value.items() if isinstance(value, dict) else enumerate(value) if _is_list(value) else ()
+        inner = {id(x): (f"{name[-_MAX_NAME:]}.{_shown(key)}", x) for key, x in entries}
+        left += [found for number, found in inner.items() if number not in seen]
+        seen |= inner.keys()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _shown(key: Any) -> str:
+    return key if isinstance(key, str) else shown(key)
 
 
 def _problem(tensor: Tensor, size: int) -> str:
@@ -106,17 +121,15 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
         in_memory: False leaves the tensors in the file until they are used.
 
     Raises:
-        CheckpointError: the file is damaged or holds anything else.
+        CheckpointError: the file is damaged, holds anything else, or asks for more memory than it has bytes.
     """
-    if _is_torchscript(path):
-        raise CheckpointError(
-            f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
-        )
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words on pickles that it then refuses
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
+    except CheckpointError:
+        raise
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror}") from error
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
@@ -130,4 +143,5 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of states")
+    _check_tensors(state, path)
     return state
