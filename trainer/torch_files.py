@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import stat
 import warnings
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from igfiqa_head.io.atomic import atomic_path, remove_leftovers
-from igfiqa_head.text import shown
+from igfiqa_head.text import printable, shown
 
 _ZIP = b"PK\x03\x04"
 _MAX_PICKLE = 10_000_000  # bytes of names and plain values, which take many times as much in memory
@@ -56,24 +55,24 @@ def _check_archive(path: Path) -> None:
     Raises:
         CheckpointError: tells what it is.
     """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no ordinary file")
     with path.open("rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no ordinary file")
         if file.read(len(_ZIP)) != _ZIP:  # before torch 1.6 it was no archive
             return
         with zipfile.ZipFile(file) as archive:
             sizes = {entry.filename.rpartition("/")[2]: entry.file_size for entry in archive.infolist()}
             unpacked = sum(entry.file_size for entry in archive.infolist())
-        packed = os.fstat(file.fileno()).st_size
     if "constants.pkl" in sizes:
         raise CheckpointError(
             f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
             "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
         )
-    if unpacked > packed or sizes.get("data.pkl", 0) > _MAX_PICKLE:
+    if unpacked > status.st_size or sizes.get("data.pkl", 0) > _MAX_PICKLE:
         raise CheckpointError(
-            f"{path} of {packed:,} bytes would unpack to {unpacked:,}, {sizes.get('data.pkl', 0):,} of them "
-            "no tensors, as no file of torch.save does: save the weights again, without compression"
+            f"{path} of {status.st_size:,} bytes would unpack to {unpacked:,}, of which "
+            f"{sizes.get('data.pkl', 0):,} are no tensors: no file of torch.save does. Save the weights again"
         )
 
 
@@ -88,7 +87,7 @@ def _check_tensors(state: Any, path: Path) -> None:
         name, value = left.pop()
         problem = _problem(value, size) if isinstance(value, Tensor) else ""
         if problem:
-            raise CheckpointError(f"{path} cannot be used: {name[1:]} {problem}")
+            raise CheckpointError(f"{path} cannot be used: {printable(name[1:])} {problem}")
         entries = value.items() if isinstance(value, dict) else enumerate(value) if _is_list(value) else ()
         inner = {id(x): (f"{name[-_MAX_NAME:]}.{_shown(key)}", x) for key, x in entries}
         left += [found for number, found in inner.items() if number not in seen]
@@ -130,7 +129,7 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
     except CheckpointError:
         raise
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror}") from error
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
         raise CheckpointError(
