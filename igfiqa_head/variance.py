@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from igfiqa_head.similarity import checked_labels
 
+_ROUNDING = 1e-3  # of cosines, far more than there can be
 _OVERWRITTEN = (
     "the running variance v of this rank's classes was overwritten from outside. DistributedDataParallel "
     "does so with the buffers of a module that it wraps: leave the quality head out of it, which averages "
@@ -183,4 +184,7 @@ class IntraClassVariance(nn.Module):
 
 def _remember_loaded(module: Any, _: object) -> None:
     """A hook that has a name, unlike a lambda, can be pickled with the module."""
+    v = module.variance
+    if not ((v > -_ROUNDING) & (v < 2 + _ROUNDING)).all():
+        raise ValueError(f"variance must lie in [0, 2] as means of 1 - CCS do, got {v.min():g} to {v.max():g}")
     module._remember()

@@ -12,50 +12,44 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.amp import GradScaler
+from torch import Tensor
 from torch.optim import Optimizer
 
 from igfiqa_head.ranks import ALONE, Ranks
+from igfiqa_head.text import printable, shown
+from trainer.checkpoint_state import restore
 from trainer.log import LOGGER
-from trainer.state_dicts import difference, shapes
+from trainer.position import Position
 from trainer.torch_files import CheckpointError, load_safely, try_to_save
 
 Parts = Mapping[str, Any]  # name -> object with state_dict and load_state_dict
 Place = tuple[Any, ...]  # keys that lead to a tensor in nested dicts
 
 
-@dataclass
-class Position:
-    """How far a run has come.
-
-    Attributes:
-        epoch: 0-based.
-        step: optimiser steps into it.
-        global_step: optimiser steps in all.
-        images_per_step: images that all ranks together draw for an optimiser step.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    global_step: int = 0
-    images_per_step: int = 1
-
-
 _NEW = ".next.pt"  # ends the name of a file that has not taken the place of the one before yet
 _NAME = re.compile(r"checkpoint_gpu_(\d+)(?:\.next)?\.pt")
 
 
-class _Set(NamedTuple):
-    """Files that were written together, that of rank 0 first; their common number, and when that was."""
+_POSITION = tuple(Position.__dataclass_fields__)
+
+
+class _Moment(NamedTuple):
+    """What the files have in common that were written together."""
 
     number: int
+    ranks: int
     progress: tuple[int, int]  # epochs, and images into the next one: comparable whatever a step draws
+
+
+class _Set(NamedTuple):
+    """All files of a moment, that of rank 0 first."""
+
+    moment: _Moment
     files: list[Path]
 
 
@@ -104,58 +98,28 @@ def load_checkpoint(folder: Path, parts: Parts, ranks: Ranks = ALONE) -> Positio
     """
     files = _agreed_set(folder, ranks).files
     state = load_safely(files[0])
-    needed = (*parts, *Position.__dataclass_fields__, "written_by")
-    missing = [name for name in needed if name not in state]
+    missing = [name for name in parts if name not in state]
     if missing:
         raise CheckpointError(f"{files[0]} lacks {', '.join(missing)}: it was not written by this trainer")
-    try:
-        _take_own_classes(state, files, ranks)
-    except (KeyError, TypeError, IndexError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"{files[0]} and those beside it do not fit together: {error}") from error
+    position = Position(**{name: state[name] for name in _POSITION})
+    _take_own_classes(state, files, parts, ranks)
     for name, part in parts.items():
         try:
-            _restore(part, state[name])
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            restore(part, state[name], _steps_taken(state))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of parts from outside
             raise CheckpointError(
-                f"{files[0]} does not fit this recipe ({name}: {_reason(part, state[name], error)}): the run "
-                "may have been begun with another network, rec, num_classes or held_out (0 in older "
-                "versions, which also kept rows for labels without images)"
+                f"{files[0]} does not fit this recipe ({name}: {printable(str(error))})"
             ) from error
     ranks.any(False)  # all have read, as each waits here for the others
     if ranks.rank == 0:
         _finish_replacing(files, folder)
-    return Position(**{name: state[name] for name in Position.__dataclass_fields__})
+    return position
 
 
-def _reason(part: Any, state: Any, error: Exception) -> str:
-    """Why ``state`` does not fit, in one line: torch lists everything that differs, in several."""
-    if isinstance(part, nn.Module) and isinstance(state, dict):
-        found, wanted = (
-            shapes({key: x for key, x in tensors.items() if isinstance(x, Tensor)})
-            for tensors in (state, part.state_dict())
-        )
-        if found != wanted:
-            return difference(found, wanted)
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _restore(part: Any, state: Mapping[str, Any]) -> None:
-    if isinstance(part, GradScaler) and not state:  # the run so far had no use for it
-        return
-    part.load_state_dict(state)
-    if isinstance(part, Optimizer):
-        _lay_out_as_parameters(part)
-
-
-def _lay_out_as_parameters(optimizer: Optimizer) -> None:
-    """Give momenta the memory layout of their parameters, which is another one on a GPU than on a CPU.
-
-    Fused optimisers go through both in the order of the memory.
-    """
-    for parameter, values in optimizer.state.items():
-        for key, value in values.items():
-            if _is_shaped_as(parameter, value) and value.stride() != parameter.stride():
-                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+def _steps_taken(state: Parts) -> int:
+    """By the schedule; none for certain with a scaler, for which the first steps may all be skipped."""
+    steps = _entry(state, ("state_lr_scheduler", "last_epoch"))
+    return steps if type(steps) is int and not state.get("state_grad_scaler") else 0
 
 
 def _own_state(parts: Parts, ranks: Ranks) -> dict[str, Any]:
@@ -165,15 +129,14 @@ def _own_state(parts: Parts, ranks: Ranks) -> dict[str, Any]:
     if ranks.rank > 0:
         shares: dict[str, Any] = {}
         for place in places:
-            _put(shares, place, _get(state, place))
+            _put(shares, place, _entry(state, place))
         state = shares
     number = ranks.sum(ranks.tensor(secrets.randbits(62) if ranks.rank == 0 else 0))
-    written_by = {"rank": ranks.rank, "ranks": ranks.size, "set": int(number), "class_sharded": places}
-    return state | {"written_by": written_by}
+    return state | {"written_by": {"rank": ranks.rank, "ranks": ranks.size, "set": int(number)}}
 
 
 def _class_sharded(parts: Parts, state: Parts) -> list[Place]:
-    """The places of all tensors with a row for each class of this rank, those of the optimiser included."""
+    """The places of all tensors with a row for each class of a rank, those of the optimiser included."""
     places: list[Place] = []
     parameters: set[int] = set()
     for name, part in parts.items():
@@ -182,23 +145,18 @@ def _class_sharded(parts: Parts, state: Parts) -> list[Place]:
             parameters |= {id(p) for key, p in part.named_parameters() if key == entry}
     for name, part in parts.items():
         if isinstance(part, Optimizer):
-            places += _of_optimizer(name, part, state[name]["state"], parameters)
+            places += _of_optimizer(name, part, state, parameters)
     return places
 
 
-def _of_optimizer(
-    name: str, optimizer: Optimizer, state: Mapping[int, Any], sharded: set[int]
-) -> Iterable[Place]:
+def _of_optimizer(name: str, optimizer: Optimizer, state: Parts, sharded: set[int]) -> Iterable[Place]:
+    """Where a state has momenta of these parameters, which have their dimensions, unlike numbers of steps."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for number, parameter in enumerate(parameters):
-        for key, value in state.get(number, {}).items() if id(parameter) in sharded else ():
-            if _is_shaped_as(parameter, value):
+        values = _entry(state, (name, "state", number)) if id(parameter) in sharded else None
+        for key, value in values.items() if isinstance(values, dict) else ():
+            if isinstance(value, Tensor) and value.ndim == parameter.ndim:
                 yield name, "state", number, key
-
-
-def _is_shaped_as(parameter: Tensor, value: Any) -> bool:
-    """Whether an optimiser's ``value`` has an entry for each of the parameter's, as a momentum has."""
-    return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
 def _remove_ranks_from(count: int, folder: Path) -> None:
@@ -221,7 +179,7 @@ def _latest_set(folder: Path) -> _Set:
         raise problem or _nothing_complete(folder)
     if problem is not None:
         LOGGER.warning("not used: %s", problem)
-    return max(complete, key=lambda found: found.progress)
+    return max(complete, key=lambda found: found.moment.progress)
 
 
 def _agreed_set(folder: Path, ranks: Ranks) -> _Set:
@@ -231,7 +189,7 @@ def _agreed_set(folder: Path, ranks: Ranks) -> _Set:
         found = _latest_set(folder)
     except CheckpointError as error:
         problem = error
-    numbers = {int(number) for number in ranks.parts(ranks.tensor(found.number if found else 0))}
+    numbers = {int(number) for number in ranks.parts(ranks.tensor(found.moment.number if found else 0))}
     if found is None:
         raise problem
     if len(numbers) > 1:
@@ -244,33 +202,47 @@ def _agreed_set(folder: Path, ranks: Ranks) -> _Set:
 
 def _complete_sets(folder: Path) -> tuple[list[_Set], CheckpointError | None]:
     """The sets whose files are all there, and what is wrong with a file that cannot be read."""
-    sets: dict[int, dict[int, Path]] = {}
-    complete: list[_Set] = []
+    sets: dict[_Moment, dict[int, Path]] = {}
     problem: CheckpointError | None = None
     for path in checkpoint_files(folder):
         try:
-            written_by, progress = _origin(path)
+            rank, moment = _origin(path)
         except CheckpointError as error:
             problem = error
             continue
-        files = sets.setdefault(written_by["set"], {})
-        files[written_by["rank"]] = path
-        if len(files) == written_by["ranks"] and set(files) == set(range(len(files))):
-            complete.append(_Set(written_by["set"], progress, [files[rank] for rank in sorted(files)]))
+        sets.setdefault(moment, {})[rank] = path
+    complete = [
+        _Set(moment, [files[rank] for rank in range(moment.ranks)])
+        for moment, files in sets.items()
+        if len(files) == moment.ranks
+    ]
     return complete, problem
 
 
-def _origin(path: Path) -> tuple[dict[str, int], tuple[int, int]]:
-    """By which rank of how many a file was written, in which set, and how far the run had come."""
+def _origin(path: Path) -> tuple[int, _Moment]:
+    """By which rank a file was written, and when."""
     state = load_safely(path, in_memory=False)
     written_by = state.get("written_by")
-    position = [state.get(name) for name in Position.__dataclass_fields__]
-    keys = ("rank", "ranks", "set")
-    numbers = [written_by.get(key) for key in keys] if isinstance(written_by, dict) else [None]
-    if not all(isinstance(number, int) for number in (*numbers, *position)):
+    if not isinstance(written_by, dict):
         raise CheckpointError(f"{path} does not tell which rank wrote it: it was not written by this trainer")
-    at = Position(*position)  # type: ignore[arg-type]
-    return written_by, (at.epoch, at.step * at.images_per_step)  # type: ignore[return-value]
+    rank, ranks, number = (_count(path, written_by, name) for name in ("rank", "ranks", "set"))
+    position = Position(*(_count(path, state, name) for name in _POSITION))
+    if position.images_per_step == 0 or not path.name.startswith(f"checkpoint_gpu_{rank}.") or rank >= ranks:
+        raise CheckpointError(
+            f"{path} says rank {rank} of {ranks} and images_per_step={position.images_per_step}, which "
+            "cannot be: it is damaged, or was renamed"
+        )
+    return rank, _Moment(number, ranks, (position.epoch, position.step * position.images_per_step))
+
+
+def _count(path: Path, entries: Mapping[str, Any], name: str) -> int:
+    value = entries.get(name)
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise CheckpointError(
+            f"{path}: {name} is {shown(value)}, expected an integer >= 0: it is damaged, or was not written "
+            "by this trainer"
+        )
+    return value
 
 
 def _nothing_complete(folder: Path) -> CheckpointError:
@@ -290,13 +262,18 @@ def _finish_replacing(files: list[Path], folder: Path) -> None:
             os.replace(path, checkpoint_path(folder, rank))
 
 
-def _take_own_classes(state: dict[str, Any], files: list[Path], ranks: Ranks) -> None:
+def _take_own_classes(state: dict[str, Any], files: list[Path], parts: Parts, ranks: Ranks) -> None:
     """Put the rows of the classes that this rank holds where those of rank 0 of the earlier run are."""
-    states = [load_safely(path, in_memory=False) for path in files]
-    for place in map(tuple, state["written_by"]["class_sharded"]):
-        shares = [_get(share, place) for share in states]
-        held = ranks.classes(sum(map(len, shares)))
-        _put(state, place, _rows(shares, held))
+    states = [state, *(load_safely(path, in_memory=False) for path in files[1:])]
+    for place in _class_sharded(parts, state):
+        shares = [_entry(share, place) for share in states]
+        kinds = {(x.dtype, x.shape[1:]) if isinstance(x, Tensor) and x.ndim else None for x in shares}
+        if None in kinds or len(kinds) > 1:
+            raise CheckpointError(
+                f"{files[0]} and those beside it do not fit together: no rows of one type and shape in "
+                + ".".join(map(str, place))
+            )
+        _put(state, place, _rows(shares, ranks.classes(sum(map(len, shares)))))
 
 
 def _rows(shares: list[Tensor], wanted: range) -> Tensor:
@@ -308,9 +285,10 @@ def _rows(shares: list[Tensor], wanted: range) -> Tensor:
     return torch.cat(parts)
 
 
-def _get(tree: Any, place: Place) -> Any:
+def _entry(tree: Any, place: Place) -> Any:
+    """What lies in nested dicts at a place, or None."""
     for key in place:
-        tree = tree[key]
+        tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 

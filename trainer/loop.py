@@ -20,13 +20,15 @@ from igfiqa_head.draws import keyed_uniforms
 from igfiqa_head.quality_head import QualityHead
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.sub_batches import Batch
-from trainer.checkpoint import Position, checkpoint_path, load_checkpoint, save_checkpoint
+from trainer.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from trainer.first_pass import class_means, start_from_means
 from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog
 from trainer.objective import Objective
+from trainer.position import Position
 from trainer.schedule import go_to
 from trainer.stopping import Stopped, StopRequest, catch_stop_signals
+from trainer.torch_files import CheckpointError
 from trainer.update import Update
 from trainer.weight_files import save_weights
 
@@ -318,14 +320,12 @@ class Trainer:
         Raises:
             CheckpointError: there is none, or it does not fit.
         """
-        settings = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
-        base_lrs, images = self.schedule.base_lrs, self.position.images_per_step
-        self.position = load_checkpoint(self.output, self._parts(), self.ranks)
-        if self.position.images_per_step != images:
-            self.position = self._in_steps_of(images)
-        for group, of_recipe in zip(self.optimizer.param_groups, settings, strict=True):
-            group.update(of_recipe)  # it may have changed, say for a lower lr
-        self.schedule.base_lrs = base_lrs
+        found = load_checkpoint(self.output, self._parts(), self.ranks)
+        try:
+            found.check(num_epoch=self.num_epoch, images=len(self.loader.dataset))
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint_path(self.output)}: {error}") from error
+        self.position = self._in_own_steps(found)
         go_to(self.schedule, self.position.global_step)
         if self.position.epoch >= self.num_epoch:
             LOGGER.info(
@@ -337,16 +337,15 @@ class Trainer:
                 "resumed in epoch %d after step %d", self.position.epoch + 1, self.position.global_step
             )
 
-    def _in_steps_of(self, images: int) -> Position:
-        """The same place in the epoch, counted in steps of another size."""
-        before = self.position
-        LOGGER.warning(
-            "a step drew %d images and now draws %d (processes, batch_size or gradient_acc changed): going "
-            "on at the same image, with the recipe's lr as it is",
-            before.images_per_step, images,
-        )  # fmt: skip
-        step = before.step * before.images_per_step // images
-        return Position(before.epoch, step, before.epoch * self.steps_per_epoch + step, images)
+    def _in_own_steps(self, found: Position) -> Position:
+        images = self.position.images_per_step
+        if found.images_per_step != images:
+            LOGGER.warning(
+                "a step drew %d images and now draws %d (processes, batch_size or gradient_acc changed): "
+                "going on at the same image, with the recipe's lr as it is",
+                found.images_per_step, images,
+            )  # fmt: skip
+        return found.in_steps_of(images, self.steps_per_epoch)
 
 
 def _are_finite(tensors: Iterable[Tensor]) -> bool:

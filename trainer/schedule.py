@@ -40,10 +40,11 @@ def advance(schedule: LRScheduler) -> None:
 
 def go_to(schedule: LambdaLR, step: int) -> None:
     """Let optimiser step number ``step``, counted from 0, be the next one."""
-    schedule.last_epoch = step
+    schedule.last_epoch, schedule._step_count = step, step + 1
     rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
     for group, base, factor in rates:
         group["lr"] = base * factor(step)
+    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]
 
 
 def build_schedule(

@@ -26,6 +26,7 @@ from trainer.state_dicts import (
     complete,
     difference,
     listed,
+    not_floating,
     parts_like,
     shapes,
     tensors,
@@ -130,8 +131,8 @@ def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -
     weights, head = folder / "model.pt", quality_head or folder / "quality_head.pt"
     if not weights.is_file():
         raise SourceError(f"{folder} has no model.pt: this run has not finished an epoch")
-    backbone = _build(recipe["network"], recipe["embedding_size"])
-    _load(backbone, tensors(load_safely(weights), weights), weights, recipe["network"])
+    state = tensors(load_safely(weights), weights)
+    backbone = _network(recipe["network"], recipe["embedding_size"], state, weights)
     if quality_head is None and not head.is_file():
         return Source(backbone, None, "none", recipe, [weights], recipe["rec"])
     state = _head(head)
@@ -183,8 +184,7 @@ def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None)
         head = tensors(content[_QUALITY_HEAD], path)
     name, state = _recognised(forms, network, path)
     size = _embedding_size(state)
-    backbone = _build(name, size)
-    _load(backbone, state, path, name)
+    backbone = _network(name, size, state, path)
     regressor = _regressor(head, quality_head or path, size) if head else None
     files = [path] if quality_head is None else [path, quality_head]
     return Source(backbone, regressor, _method(head), {"network": name, "embedding_size": size}, files)
@@ -219,7 +219,7 @@ def _regressor(head: State, path: Path, size: int) -> QualityRegressor:
 
 def _embedding_size(state: State) -> int:
     """The length of the last layer's output."""
-    return next((tensor.shape[0] for tensor in reversed([*state.values()]) if tensor.ndim), 1)
+    return next((len(tensor) for tensor in reversed([*state.values()]) if tensor.ndim and tensor.numel()), 1)
 
 
 def _recognised(forms: Sequence[State], network: str | None, path: Path) -> tuple[str, State]:
@@ -230,11 +230,11 @@ def _recognised(forms: Sequence[State], network: str | None, path: Path) -> tupl
     """
     known: dict[str, Shapes] = {}
     for name in (network,) if network else BACKBONES:
-        known[name] = _shapes_of(name, _embedding_size(forms[-1]), bool(network))
+        known[name] = _shapes_of(name, _embedding_size(forms[-1]))
         for form in forms:
             if shapes(complete(form, known[name])) == known[name]:
                 return name, form
-    parts = _parts(forms[-1], known, bool(network))
+    parts = _parts(forms[-1], known)
     if len(parts) > 1:
         raise SourceError(
             f"{path} holds several networks ({listed(list(parts))}): save the state dict of one in a file"
@@ -251,17 +251,21 @@ def _recognised(forms: Sequence[State], network: str | None, path: Path) -> tupl
     )
 
 
-def _shapes_of(name: str, size: int, is_named: bool) -> Shapes:
-    with torch.device("cpu" if is_named else "meta"):  # names and shapes without memory, of many
+def _shapes_of(name: str, size: int) -> Shapes:
+    """Names and shapes without memory, of which a file may ask for more than it has."""
+    try:
+        with torch.device("meta"):
+            return shapes(_build(name, size).state_dict())
+    except Exception:  # a network from outside may have to look at its weights
         return shapes(_build(name, size).state_dict())
 
 
-def _parts(state: State, known: Mapping[str, Shapes], is_named: bool) -> dict[str, tuple[str, State]]:
+def _parts(state: State, known: Mapping[str, Shapes]) -> dict[str, tuple[str, State]]:
     """What is exactly a network below some prefix: prefix -> the network's name and the part."""
     found: dict[str, tuple[str, State]] = {}
     for name, wanted in known.items():
         for prefix, part in parts_like(state, wanted):
-            exact = _shapes_of(name, _embedding_size(part), is_named)
+            exact = _shapes_of(name, _embedding_size(part))
             if shapes(complete(part, exact)) == exact:
                 found.setdefault(prefix, (name, part))
     return found
@@ -285,12 +289,29 @@ def _build(network: str, size: int) -> nn.Module:
         return get_model(network, num_features=size)
 
 
-def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
-    wanted = module.state_dict()
-    state = complete(state, wanted)
-    unlike = difference(shapes(state), shapes(wanted))
+def _network(name: str, size: int, state: State, path: Path) -> nn.Module:
+    """A network with these weights, which is not built unless they fit."""
+    _check_shapes(state, _shapes_of(name, size), path, name)
+    network = _build(name, size)
+    _load(network, state, path, name)
+    return network
+
+
+def _check_shapes(state: State, wanted: Shapes, path: Path, name: str) -> None:
+    unlike = difference(shapes(complete(state, wanted)), wanted)
     if unlike:
         raise SourceError(f"{path} does not fit {name}: {unlike}")
+
+
+def _load(module: nn.Module, state: State, path: Path, name: str) -> None:
+    wanted = module.state_dict()
+    _check_shapes(state, shapes(wanted), path, name)
+    state = complete(state, wanted)
+    odd = not_floating(state, wanted)
+    if odd:
+        raise SourceError(
+            f"{path} holds {listed(odd)}, expected floating-point numbers: save the weights as trained"
+        )
     broken = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise SourceError(f"{path} holds NaN or infinity in {listed(broken)}: its training diverged")

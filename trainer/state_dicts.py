@@ -17,6 +17,8 @@ _COMPILED = "_orig_mod"  # what torch.compile puts between the names of a module
 _WRAPPERS = ("module", "model", "backbone", "net", "network", "encoder")
 _KEYS = ("state_dict_backbone", "backbone_state_dict", "model_state_dict", "state_dict", *_WRAPPERS)
 _COUNTER = "num_batches_tracked"
+_MAX_WRAPPERS = 8
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _MAX_NAMED, _MAX_NAME = 3, 100
 
 
@@ -24,8 +26,12 @@ class SourceError(ValueError):
     """Files that hold no trained network, or another one than was asked for; it says what differs."""
 
 
-def tensors(content: Any, path: object) -> dict[str, Tensor]:
+def tensors(content: Any, path: object, wrappers: int = _MAX_WRAPPERS) -> dict[str, Tensor]:
     """The state dict in what a file holds: the content itself, or what it keeps under a usual key.
+
+    Args:
+        content, path: of the file.
+        wrappers: how many of these keys may lie around it.
 
     Raises:
         SourceError: there is none, or more than one.
@@ -36,8 +42,8 @@ def tensors(content: Any, path: object) -> dict[str, Tensor]:
         return _without_compiled({str(name): tensor for name, tensor in entries.items()})
     inner = [key for key in _KEYS if isinstance(entries.get(key), dict)]
     inner = inner or [key for key, value in entries.items() if _is_state(value)]
-    if inner[:1] == _KEYS[:1] or len(inner) == 1:
-        return tensors(entries[inner[0]], path)
+    if wrappers and (inner[:1] == _KEYS[:1] or len(inner) == 1):
+        return tensors(entries[inner[0]], path, wrappers - 1)
     if inner:
         raise SourceError(
             f"{path} holds several networks ({listed([*map(str, inner)])}): save the state dict of one in a "
@@ -63,9 +69,12 @@ def _without_compiled(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def unwrapped(state: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     """The state dict as it is, then without the prefixes that all of its names have, one after the other."""
     yield state
-    first = next(iter(state), "").partition(".")[0]
-    if first in _WRAPPERS and all(name.startswith(f"{first}.") for name in state):
-        yield from unwrapped({name.removeprefix(f"{first}."): tensor for name, tensor in state.items()})
+    for _ in range(_MAX_WRAPPERS):
+        first = next(iter(state), "").partition(".")[0]
+        if first not in _WRAPPERS or not all(name.startswith(f"{first}.") for name in state):
+            return
+        state = {name.removeprefix(f"{first}."): tensor for name, tensor in state.items()}
+        yield state
 
 
 def parts_like(state: State, wanted: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -83,6 +92,15 @@ def complete(state: State, wanted: Mapping[str, Any]) -> State:
 
 def shapes(state: State) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def not_floating(state: State, wanted: State) -> list[str]:
+    """The weights whose fractions, if they ever had any, are lost: of integer, boolean or complex type."""
+    return [
+        f"{name} ({str(state[name].dtype).removeprefix('torch.')})"
+        for name, tensor in wanted.items()
+        if tensor.is_floating_point() and state[name].dtype not in _FLOATS
+    ]
 
 
 def difference(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> str:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import stat
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from igfiqa_head.io.atomic import atomic_path, remove_leftovers
+from igfiqa_head.text import printable, shown
+
+_ZIP = b"PK\x03\x04"
+_MAX_PICKLE = 10_000_000  # bytes of names and plain values, which take many times as much in memory
+_MAX_NAME = 100
 
 
 class CheckpointError(ValueError):
@@ -42,13 +49,67 @@ def try_to_save(state: Any, path: Path) -> CheckpointError | None:
     return None
 
 
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is one of torch.jit.save, by the names in its archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist())
-    except Exception:  # damaged bytes make zipfile raise almost anything
-        return False
+def _check_archive(path: Path) -> None:
+    """Refuse what is no file of ``torch.save`` or unpacks to more than there is, before torch reads it.
+
+    Raises:
+        CheckpointError: tells what it is.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no ordinary file")
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:  # before torch 1.6 it was no archive
+            return
+        with zipfile.ZipFile(file) as archive:
+            sizes = {entry.filename.rpartition("/")[2]: entry.file_size for entry in archive.infolist()}
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    if "constants.pkl" in sizes:
+        raise CheckpointError(
+            f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
+        )
+    if unpacked > status.st_size or sizes.get("data.pkl", 0) > _MAX_PICKLE:
+        raise CheckpointError(
+            f"{path} of {status.st_size:,} bytes would unpack to {unpacked:,}, of which "
+            f"{sizes.get('data.pkl', 0):,} are no tensors: no file of torch.save does. Save the weights again"
+        )
+
+
+def _check_tensors(state: Any, path: Path) -> None:
+    """Refuse tensors that are not plain numbers, each in memory of its own.
+
+    Raises:
+        CheckpointError: names the entry.
+    """
+    size, left, seen = path.stat().st_size, [("", state)], {id(state)}
+    while left:
+        name, value = left.pop()
+        problem = _problem(value, size) if isinstance(value, Tensor) else ""
+        if problem:
+            raise CheckpointError(f"{path} cannot be used: {printable(name[1:])} {problem}")
+        entries = value.items() if isinstance(value, dict) else enumerate(value) if _is_list(value) else ()
+        inner = {id(x): (f"{name[-_MAX_NAME:]}.{_shown(key)}", x) for key, x in entries}
+        left += [found for number, found in inner.items() if number not in seen]
+        seen |= inner.keys()
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _shown(key: Any) -> str:
+    return key if isinstance(key, str) else shown(key)
+
+
+def _problem(tensor: Tensor, size: int) -> str:
+    if tensor.is_quantized or tensor.is_nested or tensor.layout is not torch.strided:
+        return "is quantised, nested or sparse: save the weights as plain tensors"
+    if tensor.device.type != "cpu":
+        return f"is on the device {tensor.device}, without any values: save the weights themselves"
+    if not tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes() <= size:
+        return f"is of shape {list(tensor.shape)}, for which the file has not the numbers"
+    return ""
 
 
 def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
@@ -59,18 +120,16 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
         in_memory: False leaves the tensors in the file until they are used.
 
     Raises:
-        CheckpointError: the file is damaged or holds anything else.
+        CheckpointError: the file is damaged, holds anything else, or asks for more memory than it has bytes.
     """
-    if _is_torchscript(path):
-        raise CheckpointError(
-            f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
-            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
-        )
     try:
+        _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words on pickles that it then refuses
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+    except CheckpointError:
+        raise
+    except (FileNotFoundError, PermissionError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror}") from error
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
         raise CheckpointError(
@@ -83,4 +142,5 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} holds a {type(state).__name__}, expected a dict of states")
+    _check_tensors(state, path)
     return state

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from trainer.checkpoint import Position, load_checkpoint, save_checkpoint
+from trainer.checkpoint import load_checkpoint, save_checkpoint
+from trainer.position import Position
 from trainer.torch_files import CheckpointError, load_safely, save_atomically
 
 

@@ -27,8 +27,9 @@ from igfiqa_head.ranks import Ranks
 from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import assert_same, make
 from trainer import process_group
-from trainer.checkpoint import Position, checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint
+from trainer.checkpoint import checkpoint_path, has_checkpoint, load_checkpoint, save_checkpoint
 from trainer.loop import Trainer
+from trainer.position import Position
 from trainer.process_group import RankLostError, agree_on_name, training_processes
 from trainer.torch_files import CheckpointError, load_safely
 

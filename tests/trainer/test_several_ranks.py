@@ -15,8 +15,8 @@ from torch import Tensor
 from igfiqa_head.ranks import ALONE, Ranks
 from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import make
-from trainer.checkpoint import Position
 from trainer.loop import Trainer
+from trainer.position import Position
 from trainer.run import run
 from trainer.torch_files import load_safely
 
