@@ -32,6 +32,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         replace(temporary, target)
+        flush_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         # A full disk is told of without a name.
@@ -46,8 +47,12 @@ def replace(source: Path, target: Path) -> None:
     if mode not in (None, _mode(source)):
         source.chmod(mode)
     os.replace(source, target)
+
+
+def flush_folder(folder: Path) -> None:
+    """Let the renames in a folder survive a crash of the machine."""
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor does it need to be
-        _flush(target.parent)
+        _flush(folder)
 
 
 def _mode(path: Path) -> int | None:

@@ -17,21 +17,27 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from igfiqa_head.io.atomic import atomic_path, make_subfolder, replace
+from igfiqa_head.io.atomic import atomic_path, flush_folder, make_subfolder, replace
 
 LIST_FILE = ".igfiqa-files.json"
 _NEW = ".igfiqa-new-"
 
 
-class WrittenFile(NamedTuple):
-    """What the list holds of a file: the number of its run, and the SHA-256 digest of its content."""
+class _File(NamedTuple):
+    """The number of the run that wrote a file, and the SHA-256 digest of its content."""
 
     number: str
     sha256: str
 
 
-Files = dict[str, WrittenFile]
-"""By name, within the folder; a file of a sub-folder is ``SUB/NAME``."""
+_Files = dict[str, _File]  # by name within the folder, SUB/NAME for a file of a sub-folder
+
+
+class _List(NamedTuple):
+    """The content of a list; not whole while files are being replaced."""
+
+    files: _Files
+    is_whole: bool
 
 
 @contextmanager
@@ -40,9 +46,9 @@ def written_together(
 ) -> Iterator[Path]:
     """Yield an empty folder; its files become those of ``folder`` when the block ends without an error.
 
-    A block that raises leaves everything as it was. Whatever interrupts the replacement, the files that were
-    replaced and those that were not are told apart by :func:`check_one_moment`. Nobody else may be writing to
-    the folder, see :func:`igfiqa_head.io.folder_lock.locked`.
+    A block that raises leaves everything as it was; an interruption of the replacement itself is noticed by
+    :func:`check_one_moment`. Nobody else may be writing to the folder, see
+    :func:`igfiqa_head.io.folder_lock.locked`.
 
     Args:
         folder: one that exists. The files may lie in sub-folders of it, one deep.
@@ -73,7 +79,8 @@ def written_together(
 def list_written(folder: str | os.PathLike[str], names: Iterable[str], number: str) -> None:
     """Put files that lie in a folder on its list, as they are."""
     folder = Path(folder)
-    _write(folder, read_list(folder) | _listed(folder, names, number))
+    old = _read(folder)
+    _write(folder, old._replace(files=old.files | _listed(folder, names, number)))
 
 
 def check_one_moment(folder: str | os.PathLike[str], names: Iterable[str], advice: str) -> None:
@@ -85,33 +92,31 @@ def check_one_moment(folder: str | os.PathLike[str], names: Iterable[str], advic
         advice: what to do if they were not.
 
     Raises:
-        ValueError: one was changed or replaced since, or comes from another run; it is named.
+        ValueError: one was changed or replaced since, or comes from another run, and is named; or a run was
+            interrupted while it replaced the files of the folder.
     """
     folder = Path(folder)
-    written = read_list(folder)
+    files, is_whole = _read(folder)
     found = [name for name in names if (folder / name).is_file()]
-    if not any(name in written for name in found):
-        return
-    for name in found:
-        if name not in written or _digest(folder / name) != written[name].sha256:
+    known = files.keys() & set(found)
+    for name in found if known else []:
+        if name not in files or _digest(folder / name) != files[name].sha256:
             raise ValueError(f"{folder / name} is of another moment than the files around it: {advice}")
-        if written[name].number != written[found[0]].number:
+        if files[name].number != files[found[0]].number:
             raise ValueError(f"{folder / name} is of another run than {found[0]} beside it: {advice}")
+    if not is_whole:
+        raise ValueError(f"{folder} holds files of two runs, as the second was interrupted: {advice}")
 
 
-def read_list(folder: str | os.PathLike[str]) -> Files:
-    """The list of a folder, empty where there is none.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    path = Path(folder) / LIST_FILE
+def _read(folder: Path) -> _List:
+    path = folder / LIST_FILE
     if not os.path.lexists(path):
-        return {}
+        return _List({}, True)
     try:
         if path.is_symlink() or not path.is_file():  # reading a pipe would wait for its other end
             raise ValueError("it is no ordinary file")
-        return _decode(json.loads(path.read_text(encoding="utf-8"))["files"])
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _List(_decode(content["files"]), bool(content["is_whole"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the list of written files {path} is damaged: remove it") from error
 
@@ -120,14 +125,16 @@ def _move(staging: Path, folder: Path, number: str, instead_of_all: bool) -> Non
     names = sorted(path.relative_to(staging).as_posix() for path in staging.rglob("*") if path.is_file())
     for name in names:
         _make_place(folder, name)
-    old, new = read_list(folder), _listed(staging, names, number)
-    _write(folder, old | new)  # first, so that an interruption leaves no file that the list does not name
+    old, new = _read(folder).files, _listed(staging, names, number)
+    kept = new if instead_of_all else old | new
+    _write(folder, _List(old | new, False))  # so that an interruption leaves no file that it does not name
     for name in names:
         replace(staging / name, folder / name)
-    if instead_of_all:
-        for name in old.keys() - new.keys():
-            _remove(folder / name, old[name])
-        _write(folder, new)
+    for parent in {(folder / name).parent for name in names}:
+        flush_folder(parent)
+    for name in old.keys() - kept.keys():
+        _remove(folder / name, old[name])
+    _write(folder, _List(kept, True))
 
 
 def _make_place(folder: Path, name: str) -> None:
@@ -138,25 +145,25 @@ def _make_place(folder: Path, name: str) -> None:
         raise ValueError(f"{target} cannot be written: a folder has its name; move it away")
 
 
-def _remove(path: Path, written: WrittenFile) -> None:
+def _remove(path: Path, written: _File) -> None:
     """Remove a file unless it was changed since, or a link leads to it."""
     in_place = not (path.is_symlink() or path.parent.is_symlink())
     if in_place and path.is_file() and _digest(path) == written.sha256:
         path.unlink()
 
 
-def _write(folder: Path, files: Files) -> None:
-    content = {"files": {name: written._asdict() for name, written in files.items()}}
+def _write(folder: Path, content: _List) -> None:
+    files = {name: written._asdict() for name, written in content.files.items()}
     with atomic_path(folder / LIST_FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps({"files": files, "is_whole": content.is_whole}, indent=1), "utf-8")
 
 
-def _listed(folder: Path, names: Iterable[str], number: str) -> Files:
-    return {name: WrittenFile(number, _digest(folder / name)) for name in names}
+def _listed(folder: Path, names: Iterable[str], number: str) -> _Files:
+    return {name: _File(number, _digest(folder / name)) for name in names}
 
 
-def _decode(files: Mapping[str, Mapping[str, Any]]) -> Files:
-    decoded = {name: WrittenFile(**entry) for name, entry in files.items()}
+def _decode(files: Mapping[str, Mapping[str, Any]]) -> _Files:
+    decoded = {name: _File(**entry) for name, entry in files.items()}
     for name, written in decoded.items():
         if not all(isinstance(text, str) for text in written) or not _is_within(name):
             raise ValueError(f"{name!r} is no file of ours")
