@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -24,8 +25,10 @@ from eval_tools.significance import Band, PairedComparison
 from eval_tools.type_hints import fits
 from eval_tools.verification import OperatingPoint
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.written_files import check_one_moment
 
 JSON_FILE, ARRAYS_FILE = "comparison.json", "arrays.npz"
+_ADVICE = "run the command that wrote them again"
 
 
 class CurveKey(NamedTuple):
@@ -135,6 +138,7 @@ class Comparison:
         limit: right end of the discard axis up to which areas are taken, None for each curve's own end.
         curves, verification, quality, significance: what was measured; the quality [N] of every image.
         galleries: faces to look at.
+        number: tells the run from others, in all of its files.
     """
 
     settings: Mapping[str, str]
@@ -144,6 +148,7 @@ class Comparison:
     quality: Mapping[QualityKey, FloatArray]
     significance: Mapping[SignificanceKey, tuple[PairedComparison, ...]]
     galleries: tuple[Gallery, ...]
+    number: str = field(default_factory=lambda: secrets.token_hex(6))
 
     def resolves(self, key: CurveKey) -> bool:
         """Whether the target FMR is resolved at all points that the area of a curve rests on."""
@@ -164,7 +169,7 @@ class Comparison:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the folder; each file is replaced atomically."""
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {"number": np.array(self.number)}
         document = _encode(self, arrays)
         with atomic_path(Path(folder) / ARRAYS_FILE) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -176,7 +181,7 @@ class Comparison:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: no results in the folder, or damaged ones.
+            ValueError: no results in the folder, damaged ones, or files of two runs.
         """
         paths = Path(folder) / JSON_FILE, Path(folder) / ARRAYS_FILE
         if not all(path.is_file() for path in paths):
@@ -184,14 +189,27 @@ class Comparison:
                 f"{folder} holds no results ({JSON_FILE} and {ARRAYS_FILE}): name the folder that "
                 "`igfiqa-eval compare --output` wrote"
             )
+        check_one_moment(folder, (JSON_FILE, ARRAYS_FILE), _ADVICE)
         try:
-            document = json.loads(paths[0].read_text(encoding="utf-8"))
-            content = _decode(document, read_npz(paths[1]))
+            document, arrays = json.loads(paths[0].read_text(encoding="utf-8")), read_npz(paths[1])
+            numbers = document["fields"].get("number"), arrays.get("number")
+            content = _decode(document, arrays)
             if not isinstance(content, cls):
                 raise ValueError(f"{JSON_FILE} holds a {type(content).__name__}, expected a comparison")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the results in {folder} are damaged: {error!r}") from error
+        if len({str(number) for number in numbers}) > 1:
+            raise ValueError(f"{paths[1]} is of another run than {JSON_FILE} beside it: {_ADVICE}")
         return content
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """The settings of the results in a folder, empty if they cannot be read."""
+    try:
+        document = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        return dict(_decode(document["fields"]["settings"], {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 _CLASSES: dict[str, type] = {
