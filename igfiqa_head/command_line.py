@@ -6,7 +6,9 @@ import argparse
 import importlib
 import io
 import os
+import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,6 +19,16 @@ from igfiqa_head import __version__
 from igfiqa_head.text import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
+_REPORT = (
+    "this is a fault of the program, or of a plugin named in the lines above: please report it, with these "
+    "lines, to the issue tracker of either"
+)
+# How libraries in C++, which raise plain RuntimeErrors, speak of memory.
+_NO_MEMORY = re.compile(
+    r"bad.alloc|(allocate|not enough|insufficient) memory|out of memory|ALLOC_FAILED", re.IGNORECASE
+)
 
 
 def run_command(
@@ -50,20 +62,44 @@ def run_command(
         commands = parser.add_subparsers(metavar="COMMAND", required=True)
         for name in modules:  # imported here so that an interruption of the imports ends like any other
             importlib.import_module(name).add_parser(commands)
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
         status: int | None = options.run(options)
         return status
 
     return exit_status(run, f"{program}: ", interrupted=interrupted)
 
 
+def _checked(arguments: Sequence[str]) -> Sequence[str]:
+    """The arguments; no shell passes a zero byte, but a program may."""
+    for argument in arguments:
+        if "\0" in argument:
+            raise ValueError(f"the argument {argument!r} holds a zero byte, which no name can")
+    return arguments
+
+
 def exit_status(
-    run: Callable[[], int | None], prefix: str = "", *, failure: int = 2, interrupted: str = "interrupted"
+    run: Callable[[], int | None],
+    prefix: str = "",
+    *,
+    failure: int = 2,
+    interrupted: str = "interrupted",
+    less_memory: str = "give it less at a time",
 ) -> int:
-    """The exit status of a program: that of ``run``, ``failure`` for bad input or 130 if interrupted.
+    """The exit status of a program.
 
     Errors and warnings become lines on stderr that begin with ``prefix``. What a terminal cannot show is
     written as escape codes. A reader that has seen enough, such as ``head``, ends the program with success.
+
+    Args:
+        run: the program.
+        prefix: what the lines on stderr begin with.
+        failure: the status for bad input.
+        interrupted: what is said after Ctrl-C.
+        less_memory: what is advised where the memory is not enough.
+
+    Returns:
+        That of ``run``, ``failure`` for bad input or too little memory, 130 if interrupted, or
+        :data:`UNEXPECTED` for a fault of the program, which is shown with its traceback.
     """
     for stream in (sys.stdout, sys.stderr):  # "±" or a file name that is no UTF-8 must not cost the results
         if isinstance(stream, io.TextIOWrapper):
@@ -76,13 +112,30 @@ def exit_status(
         except BrokenPipeError:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # nor may the interpreter write at its end
             return 0
-        except (ValueError, OSError) as error:
-            _tell(f"{prefix}error: {error}")
-            return failure
         except KeyboardInterrupt:
             _tell(f"{prefix}{interrupted}")
             return 130
+        except (ValueError, OSError) as error:
+            _tell(f"{prefix}error: {error}")
+            return failure
+        except Exception as error:
+            if not _is_of_memory(error):
+                _tell_of_fault(error, prefix)
+                return UNEXPECTED
+            reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
+            _tell(f"{prefix}error: not enough memory{reason}: {less_memory}")
+            return failure
     return status
+
+
+def _is_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+
+
+def _tell_of_fault(error: Exception, prefix: str) -> None:
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        _tell(line)
+    _tell(f"{prefix}error: {_REPORT}")
 
 
 def _tell(line: str) -> None:

@@ -101,7 +101,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 for an error or a copy that was refused, 130 if interrupted."""
+    """Returns the exit status: 0, 1 for an error or a copy that was refused, see also :func:`exit_status`."""
     options = parse_arguments(arguments)
     interrupted = "interrupted; no file was left half-written"
     return exit_status(partial(export, options), failure=1, interrupted=interrupted)

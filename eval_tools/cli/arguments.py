@@ -136,7 +136,7 @@ def add_curves(
         type=int,
         default=200,
         metavar="N",
-        help="resamples for confidence bands and significance, at least 40; 0 for neither",
+        help="resamples for confidence bands and significance, 40 to 100000; 0 for neither",
     )
     parser.add_argument(
         "--bands",
