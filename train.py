@@ -25,6 +25,7 @@ import sys
 from functools import partial
 
 from igfiqa_head.command_line import exit_status
+from igfiqa_head.text import tell
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -60,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
         run(config)
     except Stopped as stop:
         if _is_first_rank():
-            print(stop, file=sys.stderr)
+            tell(str(stop), sys.stderr)
         return stop.exit_status
     except TrainingDivergedError as error:
         raise ValueError(str(error)) from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from igfiqa_head import __version__
-from igfiqa_head.text import printable
+from igfiqa_head.text import tell
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -139,7 +139,7 @@ def _tell_of_fault(error: Exception, prefix: str) -> None:
 
 
 def _tell(line: str) -> None:
-    print(printable(line), file=sys.stderr)
+    tell(line, sys.stderr)
 
 
 def command(

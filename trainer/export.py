@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from igfiqa_head.command_line import exit_status, user_path
 from igfiqa_head.io.atomic import check_writable, make_folder
 from igfiqa_head.kinds import OUTPUTS
+from igfiqa_head.text import tell
 
 if TYPE_CHECKING:
     from igfiqa_head.compression import Agreement
@@ -120,7 +121,7 @@ def export(options: argparse.Namespace) -> int:
     from trainer.sources import open_source
 
     extra = _given_metadata(options)
-    print(f"loading {options.source}", flush=True)
+    tell(f"loading {options.source}")
     source = open_source(
         options.source,
         quality_head=options.quality_head,
@@ -130,7 +131,7 @@ def export(options: argparse.Namespace) -> int:
     _check_head(options.kind, source)
     path = _output_path(options)
     crops = _crops(options, source)
-    print(f"exporting {options.kind}: {_described(source)}", flush=True)
+    tell(f"exporting {options.kind}: {_described(source)}")
     start = time.monotonic()
     error = export_onnx(
         source.backbone,
@@ -141,10 +142,11 @@ def export(options: argparse.Namespace) -> int:
         metadata=source.metadata() | extra,
     )
     seconds = time.monotonic() - start
-    print(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s", flush=True)
+    tell(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s")
     held = _write_copies(options, path, crops)
     _tell_of_older_copies(path)
-    print(_advice(options, path))
+    for line in ("next:", *_advice(options, path)):
+        tell(line)
     return 0 if held else 1
 
 
@@ -182,14 +184,14 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     if where is None and source.images is not None and Path(source.images).exists():
         where = Path(source.images)
     if where is None:
-        print(f"comparing on {count} rendered faces; --images PATH takes real ones")
+        tell(f"comparing on {count} rendered faces; --images PATH takes real ones")
         return rendered_crops(count)
     crops = draw_crops(open_faces(where), count)
     least = MIN_CALIBRATION + MIN_COMPARED if compressed else _BATCH_CROPS
     if len(crops) < least:
         copies = " with --fp16 or --int8" if compressed else ""
         raise ValueError(f"{where} has {len(crops)} images; the comparison needs at least {least}{copies}")
-    print(f"comparing on {len(crops)} images of {where}")
+    tell(f"comparing on {len(crops)} images of {where}")
     return crops
 
 
@@ -224,18 +226,18 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
     if options.fp16:
         copies[".fp16.onnx"] = partial(compress_to_fp16, images=others)
     if options.int8:
-        copies[".int8.onnx"] = partial(compress_to_int8, calibration=calibration, images=others, tell=_tell)
+        copies[".int8.onnx"] = partial(compress_to_int8, calibration=calibration, images=others, tell=_tell_of_refused)
     held = True
     for suffix, compress in copies.items():
         copy = path.with_suffix(suffix)
-        print(f"making {copy.name}", flush=True)
+        tell(f"making {copy.name}")
         try:
             agreement = compress(path, copy)
         except CompressionError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}", sys.stderr)
             held = False
         else:
-            print(f"wrote {_file(copy)}; {agreement}", flush=True)
+            tell(f"wrote {_file(copy)}; {agreement}")
     return held
 
 
@@ -243,16 +245,16 @@ def _tell_of_older_copies(path: Path) -> None:
     for option in ("fp16", "int8"):
         copy = path.with_suffix(f".{option}.onnx")
         if copy.is_file() and copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
-            print(
+            tell(
                 f"{copy} is older than {path.name} and not made from it: --{option} replaces it, or remove it"
             )
 
 
-def _tell(line: str) -> None:
-    print(f"not good enough: {line}", flush=True)
+def _tell_of_refused(line: str) -> None:
+    tell(f"not good enough: {line}")
 
 
-def _advice(options: argparse.Namespace, path: Path) -> str:
+def _advice(options: argparse.Namespace, path: Path) -> list[str]:
     """What to do next with the file, and what it lacks."""
     if "quality" in OUTPUTS[options.kind]:
         lines = [
@@ -271,7 +273,7 @@ def _advice(options: argparse.Namespace, path: Path) -> str:
         lines.append("for scores from 0 to 100: igfiqa-eval calibrate, then export with --calibration FILE")
     if options.licence is None:
         lines.append("the file says nothing of its licence; --licence TEXT does")
-    return "next:\n" + "\n".join(f"  {line}" for line in lines)
+    return [f"  {line}" for line in lines]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from eval_tools.outputs import REPORT_FILE
 from eval_tools.results import Comparison
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
+from igfiqa_head.text import tell
 
 DETAILS = """\
 Reads a folder that compare, verify, ijb or erc wrote and makes one HTML file of it: interactive
@@ -36,4 +37,4 @@ def run(options: argparse.Namespace) -> None:
     comparison = Comparison.load(options.results)
     check_writable(path)
     write_report(comparison, path)
-    print(f"wrote {path}")
+    tell(f"wrote {path}")

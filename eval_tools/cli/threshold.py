@@ -15,6 +15,7 @@ from eval_tools.quality_threshold import (
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
+from igfiqa_head.text import tell
 
 _UNRESOLVED = MARKS["unresolved"]
 
@@ -52,10 +53,10 @@ def run(options: argparse.Namespace) -> None:
     print(table)
     if _UNRESOLVED in table:
         print(f"{_UNRESOLVED} no error among the pairs left, or an FMR that is not resolved")
-    print(found.statement)
+    tell(found.statement)
     if options.output is not None:
         found.save(options.output)
-        print(f"wrote {options.output}")
+        tell(f"wrote {options.output}")
 
 
 def _threshold(options: argparse.Namespace, scored: ScoredMethod) -> QualityThreshold:

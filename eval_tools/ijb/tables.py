@@ -143,6 +143,8 @@ def _parse_points(path: Path, line: _Line, present: Names) -> tuple[str, list[fl
     name, *fields = line[1].split()
     try:
         values, text = [float(field) for field in fields], name.decode()
+        if b"_" in b"".join(fields):
+            raise ValueError("Python takes 1_0 for 10")
     except ValueError:
         raise _BadLineError(path, line, "expected 'name x1 y1 ... x5 y5 score'") from None
     if len(values) != _NUM_COORDINATES + 1:

@@ -29,7 +29,7 @@ from igfiqa_head.scoring.finding import FaceFinder
 from igfiqa_head.scoring.run import best_of_tracks, best_per_folder, mark_accepted, score_sources
 from igfiqa_head.scoring.sources import Source, Unread, open_sources
 from igfiqa_head.scoring.table import COLUMNS, ScoredFace, check_table_path, write_table
-from igfiqa_head.text import printable
+from igfiqa_head.text import number, tell
 
 SHEET_ROWS = 10
 
@@ -147,8 +147,9 @@ def run(options: argparse.Namespace) -> int:
         written = _write(options, rows, model, crops)
     print(summary(rows))
     if passed_over:
-        print(printable(counted(OTHERS, passed_over)))
-    print("".join(f"wrote {path}\n" for path in written), end="")
+        tell(counted(OTHERS, passed_over))
+    for path in written:
+        tell(f"wrote {path}")
     listed = problems(rows, are_in_file=options.output is not None)
     if listed:
         print(listed, file=sys.stderr)
@@ -178,7 +179,7 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
         return None
     is_percent = text.endswith("%")
     try:
-        value = float(np.float32(text.removesuffix("%")))  # what the qualities are: a table's must equal it
+        value = float(np.float32(number(text.removesuffix("%"))))  # what the qualities are: a table's must equal it
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (is_percent and not 0 <= value <= 100):
