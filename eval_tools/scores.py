@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -64,10 +66,7 @@ def check_count(name: str, count: int, lowest: int, highest: int | None = None) 
 
 def real_array(name: str, values: ArrayLike) -> NDArray[Any]:
     """``values`` as an array of real numbers or booleans; nothing is read from text."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers, got rows of different lengths") from error
+    array = plain_array(name, values)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}: convert them first")
     return array
@@ -107,7 +106,7 @@ def check_scores(name: str, values: ArrayLike, size: int | None = None) -> Float
 
 def check_identities(identities: ArrayLike, size: int) -> tuple[IntArray, int, int]:
     """``identities`` [size] as labels 0 .. C - 1, and how many genuine and impostor pairs all images make."""
-    names = np.asarray(identities)
+    names = plain_array("identities", identities)
     if names.shape != (size,):
         raise ValueError(f"identities must have shape ({size},), one for each embedding, got {names.shape}")
     if names.dtype.kind not in "biuSU":

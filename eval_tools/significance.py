@@ -252,8 +252,8 @@ def check_resampling(n_resamples: int, level: float) -> None:
     if n_resamples > MAX_RESAMPLES:
         gigabytes = n_resamples * BAND_POINTS * 8 / 1e9
         raise ValueError(
-            f"{n_resamples} resamples would take {gigabytes:.3g} GB of memory for each method: expected at most "
-            f"{MAX_RESAMPLES}"
+            f"{n_resamples} resamples would take {gigabytes:.3g} GB of memory for each method: expected at "
+            f"most {MAX_RESAMPLES}"
         )
     needed = math.ceil(2 / (1 - level) - 1e-6)
     if n_resamples < needed:

@@ -19,9 +19,7 @@ def tell(line: str, file: TextIO | None = None) -> None:
 
 def width_of(text: str) -> int:
     """The columns of a terminal that printable text takes: two for each wide letter, none for accents."""
-    return sum(
-        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text
-    )
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def padded(text: str, width: int, align: str = "<") -> str:

@@ -226,7 +226,9 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
     if options.fp16:
         copies[".fp16.onnx"] = partial(compress_to_fp16, images=others)
     if options.int8:
-        copies[".int8.onnx"] = partial(compress_to_int8, calibration=calibration, images=others, tell=_tell_of_refused)
+        copies[".int8.onnx"] = partial(
+            compress_to_int8, calibration=calibration, images=others, tell=_tell_of_refused
+        )
     held = True
     for suffix, compress in copies.items():
         copy = path.with_suffix(suffix)

@@ -243,7 +243,7 @@ def named(texts: Sequence[str], open_one: Callable[[str], T]) -> dict[str, T]:
 def split_name(text: str) -> tuple[str, str]:
     """(name, specification) of a ``[NAME=]SPEC`` argument; a file's own name stands in for a missing one."""
     name, equals, spec = text.partition("=")
-    is_path_with_equals = Path(text).exists() or "/" in name or os.sep in name
+    is_path_with_equals = os.path.exists(text) or "/" in name or os.sep in name
     if equals and name and spec and not is_path_with_equals:
         return name, os.path.expanduser(spec)
-    return Path(text).resolve().stem, os.path.expanduser(text)
+    return Path(os.path.realpath(text)).stem, os.path.expanduser(text)

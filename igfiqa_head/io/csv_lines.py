@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")  # and what would be taken for one of ours
-_QUOTED = re.compile("[,;\t\"\r\n]")
+_QUOTED = re.compile('[,;\t"\r\n]')
 
 
 def csv_line(cells: Iterable[object]) -> str:

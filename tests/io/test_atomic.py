@@ -81,6 +81,9 @@ def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path:
         ("none/x.csv", "there is no folder .*none"),
         ("file/x.csv", "there is no folder .*file"),
         ("pipe", "it is no ordinary file"),
+        ("n" * 245, "File name too long"),
+        ("n" * 300, "File name too long"),
+        ("人" * 81, "File name too long"),
     ],
 )
 def test_what_cannot_be_written_is_known_before(tmp_path: Path, name: str, reason: str) -> None:
