@@ -32,9 +32,9 @@ def curve_points(comparison: Comparison, protocol: str) -> str:
     return "\n".join([*lines, ""])
 
 
-def _rows(key: CurveKey, measured: MeasuredCurve) -> Iterator[list[str | float]]:
+def _rows(key: CurveKey, measured: MeasuredCurve) -> Iterator[list[object]]:
     curve, band = measured.curve, measured.band
-    names = [*map(printable, (key.test_set, key.recogniser, key.method)), key.fmr]
+    names: list[object] = [*map(printable, (key.test_set, key.recogniser, key.method)), key.fmr]
     low = high = np.full(curve.discard.size, np.nan)
     if band is not None:
         low, high = (np.interp(curve.discard, band.discard, b, right=np.nan) for b in (band.low, band.high))

@@ -31,7 +31,7 @@ def number(text: str) -> float:
     """The number that a text holds.
 
     Raises:
-        ValueError: it holds none; 1_000, which Python takes, and digits of other scripts are more likely labels.
+        ValueError: it holds none, or one that Python alone would read: 1_000, or digits of another script.
     """
     if not has_plain_digits(text.strip()):
         raise ValueError(f"expected a number, got {text!r}")

@@ -227,7 +227,7 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
         copies[".fp16.onnx"] = partial(compress_to_fp16, images=others)
     if options.int8:
         copies[".int8.onnx"] = partial(
-            compress_to_int8, calibration=calibration, images=others, tell=_tell_of_refused
+            compress_to_int8, calibration=calibration, images=others, tell=_not_good
         )
     held = True
     for suffix, compress in copies.items():
@@ -252,7 +252,7 @@ def _tell_of_older_copies(path: Path) -> None:
             )
 
 
-def _tell_of_refused(line: str) -> None:
+def _not_good(line: str) -> None:
     tell(f"not good enough: {line}")
 
 

@@ -179,9 +179,8 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
         return None
     is_percent = text.endswith("%")
     try:
-        value = float(
-            np.float32(number(text.removesuffix("%")))
-        )  # what the qualities are: a table's must equal it
+        # In float32, as the qualities are: one that was read in a table must equal it.
+        value = float(np.float32(number(text.removesuffix("%"))))
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (is_percent and not 0 <= value <= 100):

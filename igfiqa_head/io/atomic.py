@@ -44,8 +44,8 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Find out before the work what :func:`atomic_path` would find out after it.
 
     Raises:
-        ValueError: ``path`` is a folder or a device, its folder does not exist or cannot be written to, or its
-            name is too long.
+        ValueError: ``path`` is a folder or a device, its folder does not exist or cannot be written to, or
+            its name is too long.
     """
     target, shown = Path(os.path.realpath(path)), os.fspath(path)
     if os.path.isdir(target):

@@ -44,7 +44,5 @@ def test_a_masked_array_is_refused(call: Callable[[], Any]) -> None:
 
 
 def test_rows_of_different_lengths_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="quality must be an array of numbers, got rows of different lengths"
-    ):
+    with pytest.raises(ValueError, match="quality must be .* got rows of different lengths"):
         plain_array("quality", [[1.0], [2.0, 3.0]])
