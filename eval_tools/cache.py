@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
 
 CHUNK = 128
@@ -90,7 +90,7 @@ def apply_cached(
     chunk: int = CHUNK,
     progress: bool = True,
     title: str | None = None,
-    advice: str = "leave such images out with on_bad='exclude' (--on-bad exclude)",
+    advice: str = f"leave such images out with {EXCLUDE}",
 ) -> tuple[dict[str, ChunkedArray], dict[int, str]]:
     """Apply every function to every image; what ``folder`` already holds is not computed again.
 

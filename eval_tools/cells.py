@@ -72,6 +72,8 @@ def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str
     try:
         return _PARSERS[kind][0](cell)
     except ValueError:
+        if cell.strip() == name:
+            raise CellError(f"{where(row)} is a header, expected values: remove it", name) from None
         wanted = "1 or 0" if kind == "flag" else "a number with a decimal point"
         raise CellError(f"{where(row)}: {name} is {cell[:80]!r}, expected {wanted}", name) from None
 

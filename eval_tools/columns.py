@@ -29,6 +29,7 @@ from eval_tools.cells import Kind, convert, is_number
 
 _BLOCK = 1024  # rows; many more at a time keep the garbage collector busy: twice as slow with 65,536
 _DELIMITERS = "\t;,"
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,8 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from error
+        advice = "unpack it first" if error.object.startswith(_GZIP) else "save it as UTF-8"
+        raise ValueError(f"{path} is not UTF-8 text: {error}; {advice}") from error
 
 
 def _text_lines(path: Path, file: Iterable[str]) -> Iterator[str]:

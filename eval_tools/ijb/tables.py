@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.names import Names, composed
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 
 BLOCK_BYTES = 2**22
@@ -50,9 +50,8 @@ class BadLines:
         """
         if self._on_bad == "error":
             raise ValueError(
-                f"{path}, {first}: {problem}, got {detail}. Correct the file, or pass "
-                "on_bad='exclude' (--on-bad exclude) to "
-                "leave such lines out and have them counted"
+                f"{path}, {first}: {problem}, got {detail}. Correct the file, or leave such "
+                f"lines out with {EXCLUDE}"
             )
         before, first = self._found.get((path.name, problem), (0, first))
         self._found[path.name, problem] = before + count, first

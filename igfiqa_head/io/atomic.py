@@ -33,7 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+        # A full disk names no file.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor does it need to be

@@ -167,7 +167,7 @@ def test_lines_of_name_and_score(tmp_path: Path, text: str) -> None:
         ("a,1\nb,2\n", r"line 1 is 'a,1', .* suffix .csv"),
         ("a, 1\nb, 2\n", r"line 1 is 'a, 1', .* suffix .csv"),
         ("a 1\n\nb 0,5\n", r"s.txt, line 3: score is '0,5', expected a number with a decimal point"),
-        ("name score\na 1\n", r"line 1: score is 'score'"),
+        ("name score\na 1\n", r"s.txt, line 1 is a header, expected values: remove it"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:

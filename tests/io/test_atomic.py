@@ -74,6 +74,16 @@ def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path:
     assert not os.listdir(tmp_path)
 
 
+def test_a_full_disk_names_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*x\.csv'$"),
+        atomic_path(tmp_path / "x.csv"),
+    ):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="^in words of its own$"), atomic_path(tmp_path / "x.csv"):
+        raise OSError("in words of its own")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
