@@ -24,14 +24,12 @@ import os
 import sys
 from functools import partial
 
-from igfiqa_head.command_line import exit_status
+from igfiqa_head.command_line import Parser, exit_status
 from igfiqa_head.text import tell
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a recipe file, such as recipes/quickstart.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a recipe key, such as lr=0.02")
     return parser.parse_args(arguments)

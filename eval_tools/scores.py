@@ -29,6 +29,7 @@ IntArray = NDArray[np.int64]
 # With 30 errors the true rate is within 30 % of the measured one with 90 % confidence (ISO/IEC 19795-1, after
 # G. Doddington et al., The NIST speaker recognition evaluation, Speech Communication 31, 2000).
 RULE_OF_THIRTY = 30
+MIN_FMR = 1e-15
 
 
 class UnresolvedFMRWarning(UserWarning):
@@ -44,6 +45,8 @@ def check_fmr(fmr: float) -> None:
     """Refuse what is no target false match rate."""
     if not is_number(fmr) or not 0.0 < fmr < 1.0:
         raise ValueError(f"fmr must lie strictly between 0 and 1, got {fmr!r}")
+    if fmr < MIN_FMR:
+        raise ValueError(f"fmr must be at least {MIN_FMR:g}, got {fmr!r}: no set has pairs that resolve it")
 
 
 def check_fmrs(fmrs: Iterable[float]) -> tuple[float, ...]:

@@ -13,12 +13,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from igfiqa_head import __version__
-from igfiqa_head.text import tell
+from igfiqa_head.text import integer, printable, tell
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h
 _REPORT = (
@@ -52,7 +52,7 @@ def run_command(
     """
 
     def run() -> int | None:
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=program,
             description=description,
             epilog=epilog,
@@ -62,19 +62,24 @@ def run_command(
         commands = parser.add_subparsers(metavar="COMMAND", required=True)
         for name in modules:  # imported here so that an interruption of the imports ends like any other
             importlib.import_module(name).add_parser(commands)
-        options = parser.parse_args(_checked(sys.argv[1:] if arguments is None else arguments))
+        options = parser.parse_args(arguments)
         status: int | None = options.run(options)
         return status
 
     return exit_status(run, f"{program}: ", interrupted=interrupted)
 
 
-def _checked(arguments: Sequence[str]) -> Sequence[str]:
-    """The arguments; no shell passes a zero byte, but a program may."""
-    for argument in arguments:
-        if "\0" in argument:
-            raise ValueError(f"the argument {argument!r} holds a zero byte, which no name can")
-    return arguments
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are printable, and which gives no option a list where it takes one value."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        for argument in sys.argv[1:] if args is None else args:
+            if "\0" in argument or argument.endswith("=--"):  # the latter is an empty list before Python 3.13
+                self.error(f"the argument {argument!r} holds no usable value")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def exit_status(
@@ -144,7 +149,7 @@ def _tell(line: str) -> None:
 
 def command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], object], summary: str, details: str
-) -> argparse.ArgumentParser:
+) -> Parser:
     """A sub-command whose ``--help`` shows ``details`` as they are, and every default."""
     parser = commands.add_parser(
         name, help=summary, description=f"{summary}\n\n{details}", formatter_class=_HelpFormatter
@@ -171,7 +176,7 @@ def user_path(text: str) -> Path:
 
 
 def add_onnxruntime(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--threads", type=int, help="threads of onnxruntime; all cores if not given")
+    parser.add_argument("--threads", type=integer, help="threads of onnxruntime; all cores if not given")
     parser.add_argument(
         "--providers",
         nargs="+",

@@ -12,6 +12,7 @@ import onnxruntime
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Those that :func:`open_session` takes by itself where they are available, in this order."""
 
+MAX_THREADS = 1024  # many more end the process where the system has no more to give
 _SUFFIX = "ExecutionProvider"
 
 
@@ -86,10 +87,10 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     """Options with so many threads within an operator, all cores for None.
 
     Raises:
-        ValueError: ``threads`` is no integer or below 1.
+        ValueError: ``threads`` is no integer from 1 to :data:`MAX_THREADS`.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+        raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0

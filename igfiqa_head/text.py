@@ -38,6 +38,12 @@ def number(text: str) -> float:
     return float(text)
 
 
+def integer(text: str) -> int:
+    """The whole number that a text holds; errors as for :func:`number`."""
+    number(text)
+    return int(text)
+
+
 def has_plain_digits(text: str) -> bool:
     """Whether :class:`float` can be trusted with every number in it."""
     return text.isascii() and "_" not in text

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.command_line import exit_status, user_path
+from igfiqa_head.command_line import Parser, exit_status, user_path
 from igfiqa_head.io.atomic import check_writable, make_folder
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.text import tell
@@ -45,7 +45,7 @@ _BATCH_CROPS, _GATE_CROPS, _COMPARED_CROPS = 3, 8, 512
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m trainer.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

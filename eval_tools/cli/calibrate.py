@@ -12,7 +12,7 @@ from eval_tools.cli.one_method import add_one_method, scored_method
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
-from igfiqa_head.text import tell
+from igfiqa_head.text import integer, tell
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -29,7 +29,7 @@ is what an ONNX export embeds.
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "calibrate", run, "Learn what quality scores mean.", DETAILS)
     add_one_method(parser)
-    parser.add_argument("--knots", type=int, default=101, metavar="K", help="longest table of the file")
+    parser.add_argument("--knots", type=integer, default=101, metavar="K", help="longest table of the file")
     parser.add_argument(
         "--output", type=user_path, default=Path("calibration.json"), metavar="FILE", help="file to write"
     )

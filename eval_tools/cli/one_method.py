@@ -22,7 +22,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
-from igfiqa_head.text import tell
+from igfiqa_head.text import number, tell
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def add_one_method(parser: argparse.ArgumentParser) -> None:
     add_flip(parser)
     parser.add_argument(
         "--fmr",
-        type=float,
+        type=number,
         help="FMR at which false non-matches are counted; if not given, 0.001 or the lowest power of ten "
         "that the impostor pairs resolve",
     )

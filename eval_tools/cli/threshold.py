@@ -15,7 +15,7 @@ from eval_tools.quality_threshold import (
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
-from igfiqa_head.text import tell
+from igfiqa_head.text import number, tell
 
 _UNRESOLVED = MARKS["unresolved"]
 
@@ -34,9 +34,9 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "threshold", run, "Find the score to ask for.", DETAILS)
     add_one_method(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
-    goal.add_argument("--fnmr", type=float, metavar="RATE", help="wanted false non-match rate")
-    goal.add_argument("--discard", type=float, metavar="SHARE", help="wanted share of images")
-    goal.add_argument("--discard-pairs", type=float, metavar="SHARE", help="wanted share of genuine pairs")
+    goal.add_argument("--fnmr", type=number, metavar="RATE", help="wanted false non-match rate")
+    goal.add_argument("--discard", type=number, metavar="SHARE", help="wanted share of images")
+    goal.add_argument("--discard-pairs", type=number, metavar="SHARE", help="wanted share of genuine pairs")
     parser.add_argument("--output", type=user_path, metavar="FILE", help="also write it as JSON")
 
 

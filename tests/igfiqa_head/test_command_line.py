@@ -84,11 +84,21 @@ def test_the_traceback_of_a_fault_holds_no_escape_codes(capsys: pytest.CaptureFi
     assert "RuntimeError: \\x1b[2Jerased\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", MAINS)
-def test_an_argument_with_a_zero_byte_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert MAINS[name](["score", "a\0b"]) == 2
-    told = r"error: the argument 'a\x00b' holds a zero byte, which no name can"
-    assert capsys.readouterr().err == f"{name}: {told}\n"
+def test_an_argument_that_nobody_knows_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        MAINS["igfiqa"](["install", "pack", "model.onnx", "\x1b[2J"])
+    assert r"unrecognized arguments: \x1b[2J" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "command"), [("igfiqa", "score"), ("igfiqa-eval", "report")])
+@pytest.mark.parametrize(("argument", "shown"), [("a\0b", r"'a\x00b'"), ("--output=--", "'--output=--'")])
+def test_an_argument_that_no_command_can_use_is_refused(
+    name: str, command: str, argument: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        MAINS[name]([command, argument])
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"the argument {shown} holds no usable value")
 
 
 def test_success_and_other_statuses_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

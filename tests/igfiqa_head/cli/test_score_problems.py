@@ -92,7 +92,7 @@ def test_the_limit_of_photographs_is_told_in_the_words_of_the_command(
     )
     assert score("large.png", "--pack", "models/testpack", "--max-megapixels", "0.07") == 0
     assert score("large.png", "--max-megapixels", "0") == 2
-    assert "--max-megapixels must be above 0, got 0" in capsys.readouterr().err
+    assert "--max-megapixels must be above 0 and below 1000000, got 0" in capsys.readouterr().err
 
 
 def test_a_photograph_of_200_megapixels_is_within_the_limit() -> None:
