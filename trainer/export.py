@@ -203,8 +203,14 @@ def _output_path(options: argparse.Namespace) -> Path:
     else:
         path = options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
     make_folder(path.parent)
-    check_writable(path)
+    for target in (path, *_copies(options, path).values()):
+        check_writable(target)
     return path
+
+
+def _copies(options: argparse.Namespace, path: Path) -> dict[str, Path]:
+    """The smaller copies that were asked for, by the names of their options."""
+    return {name: path.with_suffix(f".{name}.onnx") for name in ("fp16", "int8") if getattr(options, name)}
 
 
 def _described(source: Source) -> str:
@@ -222,19 +228,15 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
     from igfiqa_head.compression import MIN_CALIBRATION, CompressionError, compress_to_fp16, compress_to_int8
 
     calibration, others = crops[:MIN_CALIBRATION], crops[MIN_CALIBRATION:]
-    copies: dict[str, Callable[..., Agreement]] = {}
-    if options.fp16:
-        copies[".fp16.onnx"] = partial(compress_to_fp16, images=others)
-    if options.int8:
-        copies[".int8.onnx"] = partial(
-            compress_to_int8, calibration=calibration, images=others, tell=_not_good
-        )
+    compress: dict[str, Callable[..., Agreement]] = {
+        "fp16": partial(compress_to_fp16, images=others),
+        "int8": partial(compress_to_int8, calibration=calibration, images=others, tell=_not_good),
+    }
     held = True
-    for suffix, compress in copies.items():
-        copy = path.with_suffix(suffix)
+    for name, copy in _copies(options, path).items():
         tell(f"making {copy.name}")
         try:
-            agreement = compress(path, copy)
+            agreement = compress[name](path, copy)
         except CompressionError as error:
             tell(f"error: {error}", sys.stderr)
             held = False
