@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from eval_tools.cli import main
+from eval_tools.cli.arguments import split_name
 from eval_tools.results import Comparison
 from igfiqa_head.calibration import Calibration
 from tests.eval_tools.faces import SIZE, write_pair_set, write_people
@@ -49,6 +50,18 @@ COMPARE = (
     "compare pairs.bin all=people --recogniser fr=recogniser.onnx "
     "--quality q=quality.onnx norm random --fmr 0.1"
 )
+
+
+def test_names_of_many_bytes_are_names_of_figures_too(here: Path) -> None:
+    name = "人" * 80
+    compare = f"compare {name}=pairs.bin --recogniser {name}=recogniser.onnx --quality {name}=norm --fmr 0.1"
+    assert run(f"{compare} --protocol fixed --bootstrap 0 --output results") == 0
+    assert len(list((here / "results" / "figures").iterdir())) == 8
+
+
+def test_an_argument_longer_than_a_file_name_may_be_is_split(here: Path) -> None:
+    name = "n" * 300
+    assert split_name(f"{name}=pairs.bin") == (name, "pairs.bin")
 
 
 def test_compare_writes_tables_figures_and_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

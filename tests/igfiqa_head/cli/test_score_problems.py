@@ -152,6 +152,24 @@ def test_hostile_file_names(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [row["source"] for row in json.loads((here / "scores.json").read_text())] == listed
 
 
+def test_a_name_that_looks_like_a_formula_is_text_in_the_table(here: Path) -> None:
+    write_aligned(here / "source", 1)
+    shutil.copy("source/000.png", "=1+1.png")
+    assert score("=1+1.png", "--output", "scores.csv") == 0
+    assert [row["source"] for row in rows("scores.csv")] == ["'=1+1.png"]
+
+
+def test_a_name_too_long_to_be_written_is_told_before_the_work(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "source", 1)
+    for option, name in (("--output", "n" * 241 + ".csv"), ("--sheet", "人" * 82 + ".png")):
+        assert score("source", option, name) == 2
+        printed = capsys.readouterr()
+        assert f"{name} cannot be written: File name too long" in printed.err
+        assert not printed.out
+
+
 def write_log_model(path: Path) -> None:
     """The logarithm of the mean input: no number for an image darker than grey."""
     axes = numpy_helper.from_array(np.array([1, 2, 3]), "axes")
