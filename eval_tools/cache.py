@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
+from igfiqa_head.text import printable
 
 CHUNK = 128
 UInt8Array = NDArray[np.uint8]
@@ -128,7 +129,8 @@ def apply_cached(
             raise ValueError(f"{bad[min(bad)]}; {advice}")
 
     # disable=None: no bar where stderr is no terminal.
-    with tqdm(total=len(images), desc=title, unit="image", disable=None if progress else True) as bar:
+    hidden = None if progress else True
+    with tqdm(total=len(images), desc=printable(title or ""), unit="image", disable=hidden) as bar:
         for group in _read_ahead(reader.read, range(len(images)), chunk):
             collect(group.bad)
             for name, function in functions.items():

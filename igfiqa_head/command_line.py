@@ -62,11 +62,20 @@ def run_command(
         commands = parser.add_subparsers(metavar="COMMAND", required=True)
         for name in modules:  # imported here so that an interruption of the imports ends like any other
             importlib.import_module(name).add_parser(commands)
+        _silence_opencv()
         options = parser.parse_args(arguments)
         status: int | None = options.run(options)
         return status
 
     return exit_status(run, f"{program}: ", interrupted=interrupted)
+
+
+def _silence_opencv() -> None:
+    """What OpenCV logs of a damaged image would stand beside our own line."""
+    import cv2  # the commands have loaded it by now
+
+    set_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel  # OpenCV 4, 5
+    set_level(0)
 
 
 class Parser(argparse.ArgumentParser):

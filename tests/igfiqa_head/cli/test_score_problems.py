@@ -170,6 +170,16 @@ def test_a_name_too_long_to_be_written_is_told_before_the_work(
         assert not printed.out
 
 
+def test_opencv_adds_nothing_to_what_is_said_of_a_damaged_image(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "source", 1)
+    path = here / "source" / "000.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert score("source") == 1
+    assert "WARN" not in capfd.readouterr().err
+
+
 def write_log_model(path: Path) -> None:
     """The logarithm of the mean input: no number for an image darker than grey."""
     axes = numpy_helper.from_array(np.array([1, 2, 3]), "axes")
