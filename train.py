@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
+from functools import partial
+
+from igfiqa_head.command_line import Parser, exit_status
+from igfiqa_head.text import tell
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a recipe file, such as recipes/quickstart.py")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a recipe key, such as lr=0.02")
     return parser.parse_args(arguments)
@@ -37,43 +38,36 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
     options = parse_arguments(arguments)
+    return exit_status(
+        partial(_train, options),
+        "" if _is_first_rank() else f"process {os.environ['RANK']}: ",
+        failure=1,
+        interrupted="stopped by SIGINT",
+        less_memory="lower batch_size, or see what else the recipe makes large",
+    )
+
+
+def _train(options: argparse.Namespace) -> int:
     from trainer.recipe import load_recipe
 
-    try:
-        config = load_recipe(options.recipe, options.overrides)
-    except (ValueError, OSError) as error:
-        return _failed(str(error))
-    from torch.cuda import OutOfMemoryError  # neither --help nor a mistyped key should wait for torch
-
-    from trainer.loop import TrainingDivergedError
+    config = load_recipe(options.recipe, options.overrides)
+    from trainer.loop import TrainingDivergedError  # neither --help nor a mistyped key should wait for torch
     from trainer.run import run
     from trainer.stopping import Stopped
 
     try:
         run(config)
-        return 0
     except Stopped as stop:
-        if _rank() == "0":
-            print(stop, file=sys.stderr)
+        if _is_first_rank():
+            tell(str(stop), sys.stderr)
         return stop.exit_status
-    except KeyboardInterrupt:
-        print("stopped by SIGINT", file=sys.stderr)
-        return 128 + signal.SIGINT
-    except (ValueError, TrainingDivergedError, OSError) as error:
-        return _failed(str(error))
-    except (MemoryError, OutOfMemoryError) as error:
-        advice = "lower batch_size, or see what else the recipe makes large"
-        return _failed(f"not enough memory ({error}): {advice}")
+    except TrainingDivergedError as error:
+        raise ValueError(str(error)) from error
+    return 0
 
 
-def _failed(message: str) -> int:
-    who = "" if _rank() == "0" else f" in process {_rank()}"
-    print(f"error{who}: {message}", file=sys.stderr)
-    return 1
-
-
-def _rank() -> str:
-    return os.environ.get("RANK", "0")  # set by torchrun
+def _is_first_rank() -> bool:
+    return os.environ.get("RANK", "0") == "0"  # set by torchrun
 
 
 if __name__ == "__main__":

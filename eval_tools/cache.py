@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from tqdm import tqdm
 
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.row_files import SUFFIX, FloatArray, keep_rows, load_rows, make_folder
 from igfiqa_head.ahead import ahead
 from igfiqa_head.io.aligned_faces import stored_size
+from igfiqa_head.text import printable
 
 CHUNK = 128
 CHUNK_BYTES = 2**27
@@ -94,7 +95,7 @@ def apply_cached(
     chunk: int = CHUNK,
     progress: bool = True,
     title: str | None = None,
-    advice: str = "leave such images out with on_bad='exclude' (--on-bad exclude)",
+    advice: str = f"leave such images out with {EXCLUDE}",
 ) -> tuple[dict[str, ChunkedArray], dict[int, str]]:
     """Apply every function to every image; what ``folder`` already holds is not computed again.
 
@@ -132,7 +133,8 @@ def apply_cached(
             raise ValueError(f"{bad[min(bad)]}; {advice}")
 
     # disable=None: no bar where stderr is no terminal.
-    with tqdm(total=len(images), desc=title, unit="image", disable=None if progress else True) as bar:
+    hidden = None if progress else True
+    with tqdm(total=len(images), desc=printable(title or ""), unit="image", disable=hidden) as bar:
         for group in ahead(reader.groups(chunk)):  # decodes ten times as fast as a small network runs
             collect(group.bad)
             for name, function in functions.items():

@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from igfiqa_head.io.csv_lines import text_of_cell
+from igfiqa_head.text import has_plain_digits, number
+
 Kind = Literal["number", "flag", "text"]
 
 _FLAGS = {"1": True, "0": False, "true": True, "false": False}
@@ -30,8 +33,10 @@ def convert(cells: Sequence[str], kind: Kind, name: str, first: int, where: Call
         CellError: a cell that is not of this kind; ``where(row)`` says where it stands.
     """
     if kind == "text":
-        return [cell.strip() for cell in cells]
+        return [text_of_cell(cell.strip()) for cell in cells]
     parse, dtype = _PARSERS[kind]
+    if parse is number and has_plain_digits("".join(cells)):
+        parse = float  # four times as fast
     try:
         return np.fromiter(map(parse, cells), dtype, len(cells))
     except ValueError:  # rare: cell by cell, with an eye for the empty and the wrong ones
@@ -53,12 +58,12 @@ def flag(cell: str) -> bool:
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell holds a number; Python's own 1_000 is more likely a label."""
+    """Whether a cell holds a number."""
     try:
-        float(cell)
+        number(cell)
     except ValueError:
         return False
-    return "_" not in cell
+    return True
 
 
 def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str]) -> float | bool:
@@ -67,11 +72,13 @@ def _cell(cell: str, kind: Kind, name: str, row: int, where: Callable[[int], str
     try:
         return _PARSERS[kind][0](cell)
     except ValueError:
+        if cell.strip() == name:
+            raise CellError(f"{where(row)} is a header, expected values: remove it", name) from None
         wanted = "1 or 0" if kind == "flag" else "a number with a decimal point"
         raise CellError(f"{where(row)}: {name} is {cell[:80]!r}, expected {wanted}", name) from None
 
 
 _PARSERS: dict[Kind, tuple[Callable[[str], Any], type]] = {
-    "number": (float, np.float64),
+    "number": (number, np.float64),
     "flag": (flag, np.bool_),
 }

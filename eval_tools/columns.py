@@ -38,6 +38,7 @@ _NPY = ".npy"
 _HEADER_BYTES = 2**14  # of an array; NumPy takes 10,000 characters
 # What compressed numbers and names of images unfold to; a few MB of zeros could fill any memory.
 _FREE_BYTES, _MAX_RATIO = 2**30, 20
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,8 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from error
+        advice = "unpack it first" if error.object.startswith(_GZIP) else "save it as UTF-8"
+        raise ValueError(f"{path} is not UTF-8 text: {error}; {advice}") from error
 
 
 def _text_lines(path: Path, file: Iterable[str]) -> Iterator[str]:

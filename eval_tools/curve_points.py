@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 
 import numpy as np
 
 from eval_tools.results import Comparison, CurveKey, MeasuredCurve
 from eval_tools.scores import IntArray
-from eval_tools.tables import csv_number
+from igfiqa_head.io.csv_lines import csv_line
 from igfiqa_head.text import printable
 
 MOST_POINTS = 1001
@@ -27,18 +25,16 @@ def curve_points(comparison: Comparison, protocol: str) -> str:
     :data:`MOST_POINTS` points are given, evenly spaced along the discard axis; a step curve holds its rate
     from one to the next.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = [csv_line(COLUMNS)]
     for key, measured in comparison.curves.items():
         if key.protocol == protocol:
-            writer.writerows(_rows(key, measured))
-    return stream.getvalue()
+            lines += map(csv_line, _rows(key, measured))
+    return "\n".join([*lines, ""])
 
 
-def _rows(key: CurveKey, measured: MeasuredCurve) -> Iterator[list[str]]:
+def _rows(key: CurveKey, measured: MeasuredCurve) -> Iterator[list[object]]:
     curve, band = measured.curve, measured.band
-    names = [*map(printable, (key.test_set, key.recogniser, key.method)), repr(key.fmr)]
+    names: list[object] = [*map(printable, (key.test_set, key.recogniser, key.method)), key.fmr]
     low = high = np.full(curve.discard.size, np.nan)
     if band is not None:
         low, high = (np.interp(curve.discard, band.discard, b, right=np.nan) for b in (band.low, band.high))
@@ -49,11 +45,11 @@ def _rows(key: CurveKey, measured: MeasuredCurve) -> Iterator[list[str]]:
     for k in _shown(measured):
         yield [
             *names,
-            *(csv_number(float(rate[k])) for rate in rates),
-            *(str(int(count[k])) for count in counts),
-            csv_number(float(threshold[k])),
-            csv_number(float(effective[k])),
-            str(int(k not in unresolved)),
+            *(rate[k] for rate in rates),
+            *(count[k] for count in counts),
+            threshold[k],
+            effective[k],
+            int(k not in unresolved),
         ]
 
 

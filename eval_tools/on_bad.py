@@ -6,6 +6,9 @@ from typing import Literal, get_args
 
 OnBad = Literal["error", "exclude"]
 
+EXCLUDE = "--on-bad exclude (in Python on_bad='exclude')"
+"""What errors advise, in the words of the commands first."""
+
 
 def check_on_bad(on_bad: OnBad) -> None:
     """``ValueError`` unless it is one of the choices."""

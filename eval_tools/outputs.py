@@ -30,6 +30,7 @@ FIGURES = "figures"
 REPORT_FILE = "report.html"
 INPUTS = ("test sets", "pairs", "recogniser", "quality")
 """Settings that tell what a run was made of, as it was named on the command line."""
+_LONGEST = 100  # bytes of a figure's name without its suffix
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
@@ -144,9 +145,10 @@ def _figures(comparison: Comparison, bands: bool | None) -> Iterator[tuple[str, 
 def _file_name(*parts: str) -> str:
     """A name of letters, digits, points and dashes that tells any two lists of parts apart."""
     name = "_".join(re.sub(r"[^\w.-]+", "-", part).strip("-.") for part in parts)
-    if "_".join(parts) == name and len(name) <= 100:
+    if "_".join(parts) == name and len(name.encode()) <= _LONGEST:
         return name
-    return f"{name[:100]}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:6]}"
+    shortened = name.encode()[:_LONGEST].decode(errors="ignore")
+    return f"{shortened}-{hashlib.sha256(repr(parts).encode()).hexdigest()[:6]}"
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from eval_tools.pair_erc import (
     fixed_threshold,
 )
 from eval_tools.scores import BoolArray, FloatArray, IntArray, allowed_false_matches
+from igfiqa_head.arrays import plain_array
 
 Curves = Iterator[tuple[str, ErrorRejectionCurve]]
 
@@ -55,7 +56,7 @@ def _with_both_kinds(draw: Callable[[], IntArray], genuine: IntArray) -> Iterato
 
 
 def _check_pair_identities(pair_identities: ArrayLike, is_genuine: BoolArray) -> IntArray:
-    people = np.asarray(pair_identities)
+    people = plain_array("pair_identities", pair_identities)
     if people.shape != (is_genuine.size, 2) or people.dtype.kind not in "iu":
         raise ValueError(
             f"pair_identities must be whole numbers of shape ({is_genuine.size}, 2), the two people of each "

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
+
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -27,6 +29,7 @@ IntArray = NDArray[np.int64]
 # With 30 errors the true rate is within 30 % of the measured one with 90 % confidence (ISO/IEC 19795-1, after
 # G. Doddington et al., The NIST speaker recognition evaluation, Speech Communication 31, 2000).
 RULE_OF_THIRTY = 30
+MIN_FMR = 1e-15
 
 
 class UnresolvedFMRWarning(UserWarning):
@@ -42,6 +45,8 @@ def check_fmr(fmr: float) -> None:
     """Refuse what is no target false match rate."""
     if not is_number(fmr) or not 0.0 < fmr < 1.0:
         raise ValueError(f"fmr must lie strictly between 0 and 1, got {fmr!r}")
+    if fmr < MIN_FMR:
+        raise ValueError(f"fmr must be at least {MIN_FMR:g}, got {fmr!r}: no set has pairs that resolve it")
 
 
 def check_fmrs(fmrs: Iterable[float]) -> tuple[float, ...]:
@@ -64,10 +69,7 @@ def check_count(name: str, count: int, lowest: int, highest: int | None = None) 
 
 def real_array(name: str, values: ArrayLike) -> NDArray[Any]:
     """``values`` as an array of real numbers or booleans; nothing is read from text."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array of numbers, got rows of different lengths") from error
+    array = plain_array(name, values)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}: convert them first")
     return array
@@ -107,7 +109,7 @@ def check_scores(name: str, values: ArrayLike, size: int | None = None) -> Float
 
 def check_identities(identities: ArrayLike, size: int) -> tuple[IntArray, int, int]:
     """``identities`` [size] as labels 0 .. C - 1, and how many genuine and impostor pairs all images make."""
-    names = np.asarray(identities)
+    names = plain_array("identities", identities)
     if names.shape != (size,):
         raise ValueError(f"identities must have shape ({size},), one for each embedding, got {names.shape}")
     if names.dtype.kind not in "biuSU":

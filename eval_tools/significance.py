@@ -30,6 +30,7 @@ from eval_tools.scores import FloatArray, check_count, check_fmr, check_genuine,
 Unit = Literal["identities", "pairs"]
 
 BAND_POINTS = 101
+MAX_RESAMPLES = 100_000  # 81 MB for each method
 RANDOM_LEVEL = "random level"
 
 
@@ -244,10 +245,16 @@ def _check_qualities(qualities: Mapping[str, ArrayLike], size: int) -> dict[str,
 
 
 def check_resampling(n_resamples: int, level: float) -> None:
-    """Refuse a level outside (0, 1), and resamples that are too few for it."""
+    """Refuse a level outside (0, 1), and resamples that are too few for it or too many for the memory."""
     if not is_number(level) or not 0.0 < level < 1.0:
         raise ValueError(f"level must lie strictly between 0 and 1, such as 0.95, got {level!r}")
     check_count("n_resamples", n_resamples, 1)
+    if n_resamples > MAX_RESAMPLES:
+        gigabytes = n_resamples * BAND_POINTS * 8 / 1e9
+        raise ValueError(
+            f"{n_resamples} resamples would take {gigabytes:.3g} GB of memory for each method: expected at "
+            f"most {MAX_RESAMPLES}"
+        )
     needed = math.ceil(2 / (1 - level) - 1e-6)
     if n_resamples < needed:
         raise ValueError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -11,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from igfiqa_head.text import printable
+from igfiqa_head.io.csv_lines import csv_line
+from igfiqa_head.text import padded, printable, width_of
 
 Rank = Literal["best", "second", ""]
 Mark = Literal["best", "second", "unresolved", "alike"]
@@ -33,6 +32,8 @@ _LATEX: dict[Mark, str] = {
 _LATEX_SPECIAL = str.maketrans(
     {character: "\\" + character for character in "#$%&_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+    | {"[": "{[}", "*": "{*}"}  # at the beginning of a row they would belong to the end of the row before
     | {"±": r"$\pm$", "†": r"$^\dagger$", "≈": r"$^\approx$"}
 )
 
@@ -110,17 +111,17 @@ class Table:
     def to_text(self, *, styled: bool = False) -> str:
         """For a terminal, with the marks of :data:`MARKS`; ``styled`` adds ANSI codes."""
         labels = [self.corner, *self.rows]
-        label_widths = [max(len(label[side]) for label in labels) for side in (0, 1)]
+        label_widths = [max(width_of(label[side]) for label in labels) for side in (0, 1)]
         columns = [[row[j] for row in self.cells] for j in range(len(self.columns))]
         rooms = [max((len(cell.marks) for cell in column), default=0) or 1 for column in columns]
         widths = [
-            max(len(name), *(len(cell.text) + room for cell in column))
+            max(width_of(name), *(len(cell.text) + room for cell in column))
             for (_, name), column, room in zip(self.columns, columns, rooms, strict=True)
         ]
         widths = _widened(widths, self.columns)
         indent = " " * (sum(label_widths) + 4)
         lines = [self.title, (indent + _group_line(widths, self.columns)).rstrip()]
-        heads = (name.rjust(width) for (_, name), width in zip(self.columns, widths, strict=True))
+        heads = (padded(name, width, ">") for (_, name), width in zip(self.columns, widths, strict=True))
         lines.append(_label(self.corner, label_widths) + "  ".join(heads))
         previous = None
         for label, cells in zip(self.rows, self.cells, strict=True):
@@ -144,17 +145,15 @@ class Table:
             for (group, column), of in zip(self.columns, names, strict=True)
             for name in of
         ]
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*self.corner, *heads])
+        lines = [csv_line([*self.corner, *heads])]
         for label, cells in zip(self.rows, self.cells, strict=True):
             numbers = [
-                csv_number(({"": cell.value} | dict(cell.more)).get(name))
+                ({"": cell.value} | dict(cell.more)).get(name)
                 for cell, of in zip(cells, names, strict=True)
                 for name in of
             ]
-            writer.writerow([*label, *numbers])
-        return stream.getvalue()
+            lines.append(csv_line([*label, *numbers]))
+        return "\n".join([*lines, ""])
 
     def to_latex(self) -> str:
         r"""A ``tabular`` for ``\usepackage{booktabs}``: the best in bold, the second underlined.
@@ -223,11 +222,6 @@ def _printed(cell: Cell) -> str:
     return cell.text.partition(" ± ")[0]
 
 
-def csv_number(value: float | None) -> str:
-    """A number in full precision, empty where there is none."""
-    return "" if value is None or np.isnan(value) else repr(value)
-
-
 def _screen_cell(cell: Cell, width: int, room: int, styled: bool) -> str:
     marks = "".join(MARKS[mark] for mark in cell.marks)
     text = cell.text + marks.ljust(room)
@@ -243,7 +237,7 @@ def _latex_cell(cell: Cell) -> str:
 
 
 def _label(label: tuple[str, str], widths: Sequence[int]) -> str:
-    return "".join(text.ljust(width + 2) for text, width in zip(label, widths, strict=True))
+    return "".join(padded(text, width + 2) for text, width in zip(label, widths, strict=True))
 
 
 def _widened(widths: list[int], columns: Sequence[tuple[str, str]]) -> list[int]:
@@ -252,7 +246,7 @@ def _widened(widths: list[int], columns: Sequence[tuple[str, str]]) -> list[int]
     for group, members in groupby(columns, lambda column: column[0]):
         end = start + len(list(members))
         width = sum(widths[start:end]) + 2 * (end - start - 1)
-        widths[end - 1] += max(0, len(group) - width)
+        widths[end - 1] += max(0, width_of(group) - width)
         start = end
     return widths
 
@@ -261,7 +255,7 @@ def _group_line(widths: Sequence[int], columns: Sequence[tuple[str, str]]) -> st
     headings, start = [], 0
     for group, members in groupby(columns, lambda column: column[0]):
         end = start + len(list(members))
-        headings.append(group.center(sum(widths[start:end]) + 2 * (end - start - 1)))
+        headings.append(padded(group, sum(widths[start:end]) + 2 * (end - start - 1), "^"))
         start = end
     return "  ".join(headings)
 

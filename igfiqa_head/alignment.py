@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
+
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -90,7 +92,7 @@ def _check_near(points: NDArray[np.float64], width: int, height: int) -> None:
 
 
 def _complex_points(name: str, values: ArrayLike) -> NDArray[np.complex128]:
-    points = np.asarray(values, dtype=np.float64)
+    points = plain_array(name, values).astype(np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2:
         raise ValueError(f"{name} must be at least two points [K, 2], got shape {list(points.shape)}")
     if not (np.abs(points) <= _FARTHEST).all():

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.regular_files import regular
 
@@ -201,7 +202,7 @@ def _interpolated(
     left: float | None = None,
     right: float | None = None,
 ) -> NDArray[np.float64]:
-    given = np.asarray(scores)
+    given = plain_array("scores", scores)
     if given.dtype.kind not in "iuf":
         raise ValueError(f"scores must be numbers, got an array of {given.dtype}")
     with np.errstate(over="ignore"):  # what float32 cannot hold lies beyond every knot, as infinity does

@@ -118,8 +118,8 @@ def export_onnx(
         images.
 
     Raises:
-        ExportError: the error exceeds 1e-4, or torch itself gives NaN or infinity; an earlier file at
-            ``path`` is left as it was.
+        ExportError: the error exceeds 1e-4, torch itself gives NaN or infinity, or has no ONNX model of this
+            network; an earlier file at ``path`` is left as it was.
         ValueError: an unknown kind, a missing head, too few images, or weights of more than 2 GiB.
     """
     if images.ndim != 4 or len(images) < 3:
@@ -163,17 +163,21 @@ def _write(model: nn.Module, kind: str, faces: Tensor, path: Path, metadata: dic
 
 
 def _traced(model: nn.Module, kind: str, faces: Tensor) -> ModelProto:
-    with _quiet("onnxscript"):
-        program = torch.onnx.export(
-            _with_fast_prelu(model),
-            (faces[:2],),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=list(OUTPUTS[kind]),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            verbose=False,
-        )
+    try:
+        with _quiet("onnxscript"):
+            program = torch.onnx.export(
+                _with_fast_prelu(model),
+                (faces[:2],),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=list(OUTPUTS[kind]),
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:  # its own words are pages, with advice to try settings
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ExportError(f"torch cannot make an ONNX model of this network: {reason}") from error
     return program.model_proto  # type: ignore[union-attr]
 
 

@@ -24,6 +24,7 @@ set), and the time that the first run of one may take (120 s)."""
 
 _DEFAULTS = {GIB_VARIABLE: 4.0, SECONDS_VARIABLE: 120.0}
 _MAX_LIMIT = 1_000_000
+MAX_THREADS = 1024  # many more end the process where the system has no more to give
 _SUFFIX = "ExecutionProvider"
 
 
@@ -106,10 +107,10 @@ def session_options(threads: int | None = None) -> onnxruntime.SessionOptions:
     """Options with so many threads within an operator, all cores for None.
 
     Raises:
-        ValueError: ``threads`` is no integer or below 1.
+        ValueError: ``threads`` is no integer from 1 to :data:`MAX_THREADS`.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads must be an integer of at least 1, got {threads!r}")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MAX_THREADS):
+        raise ValueError(f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0

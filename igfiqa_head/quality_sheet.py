@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
 from igfiqa_head.figure_files import save
 
 FloatArray = NDArray[np.float64]
@@ -55,7 +56,7 @@ def plot_quality_sheet(
 
 
 def _finite(quality: ArrayLike, count: int) -> FloatArray:
-    scores = np.asarray(quality)
+    scores = plain_array("quality", quality)
     if scores.shape != (count,) or scores.dtype.kind not in "iuf":
         received = f"{scores.dtype} {scores.shape}"
         raise ValueError(f"quality must have shape ({count},), a number for each image, got {received}")

@@ -17,6 +17,7 @@ import difflib
 import importlib
 import importlib.machinery
 import importlib.util
+import os
 import pkgutil
 import sys
 import zlib
@@ -160,7 +161,7 @@ def import_plugin(plugin: str) -> None:
             raise ValueError(f"plugin module {plugin!r} was not found on the Python path")
         importlib.import_module(plugin)
         return
-    path = Path(plugin).resolve()
+    path = Path(os.path.realpath(plugin))
     if not path.is_file():
         raise ValueError(f"plugin file {plugin!r} does not exist")
     name = f"igfiqa_plugin_{path.stem}_{zlib.crc32(bytes(path)):08x}"
@@ -178,6 +179,8 @@ def import_plugin(plugin: str) -> None:
 
 
 def _is_importable(module: str) -> bool:
+    if module.startswith("."):  # such as ".", which Python takes for a part of a package
+        return False
     try:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError as error:

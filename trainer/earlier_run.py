@@ -117,9 +117,9 @@ def _is_of_a_run(found: Iterable[Path]) -> bool:
 
 
 def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:
-    removed = {path.resolve() for path in (earlier.folder, *earlier.files)} if earlier.files else set()
+    removed = set(map(os.path.realpath, (earlier.folder, *earlier.files) if earlier.files else ()))
     for source in needed:
-        if source is not None and Path(source).resolve() in removed:
+        if source is not None and os.path.realpath(source) in removed:
             raise ValueError(
                 f"{source} is of the run in output={earlier.folder}, which overwrite=True removes: start in "
                 "another folder with output="

@@ -32,9 +32,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.command_line import exit_status, user_path
+from igfiqa_head.command_line import Parser, exit_status, user_path
 from igfiqa_head.io.atomic import check_writable, make_folder
 from igfiqa_head.kinds import OUTPUTS
+from igfiqa_head.text import tell
 
 if TYPE_CHECKING:
     from igfiqa_head.compression import Agreement
@@ -44,7 +45,7 @@ _BATCH_CROPS, _GATE_CROPS, _COMPARED_CROPS = 3, 8, 512
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m trainer.export",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -101,7 +102,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 for an error or a copy that was refused, 130 if interrupted."""
+    """Returns the exit status: 0, 1 for an error or a copy that was refused, see also :func:`exit_status`."""
     options = parse_arguments(arguments)
     interrupted = "interrupted; no file was left half-written"
     return exit_status(partial(export, options), failure=1, interrupted=interrupted)
@@ -120,7 +121,7 @@ def export(options: argparse.Namespace) -> int:
     from trainer.sources import open_source
 
     extra = _given_metadata(options)
-    print(f"loading {options.source}", flush=True)
+    tell(f"loading {options.source}")
     source = open_source(
         options.source,
         quality_head=options.quality_head,
@@ -130,7 +131,7 @@ def export(options: argparse.Namespace) -> int:
     _check_head(options.kind, source)
     path = _output_path(options)
     crops = _crops(options, source)
-    print(f"exporting {options.kind}: {_described(source)}", flush=True)
+    tell(f"exporting {options.kind}: {_described(source)}")
     start = time.monotonic()
     error = export_onnx(
         source.backbone,
@@ -141,10 +142,11 @@ def export(options: argparse.Namespace) -> int:
         metadata=source.metadata() | extra,
     )
     seconds = time.monotonic() - start
-    print(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s", flush=True)
+    tell(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s")
     held = _write_copies(options, path, crops)
     _tell_of_older_copies(path)
-    print(_advice(options, path))
+    for line in ("next:", *_advice(options, path)):
+        tell(line)
     return 0 if held else 1
 
 
@@ -182,14 +184,14 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
     if where is None and source.images is not None and Path(source.images).exists():
         where = Path(source.images)
     if where is None:
-        print(f"comparing on {count} rendered faces; --images PATH takes real ones")
+        tell(f"comparing on {count} rendered faces; --images PATH takes real ones")
         return rendered_crops(count)
     crops = draw_crops(open_faces(where), count)
     least = MIN_CALIBRATION + MIN_COMPARED if compressed else _BATCH_CROPS
     if len(crops) < least:
         copies = " with --fp16 or --int8" if compressed else ""
         raise ValueError(f"{where} has {len(crops)} images; the comparison needs at least {least}{copies}")
-    print(f"comparing on {len(crops)} images of {where}")
+    tell(f"comparing on {len(crops)} images of {where}")
     return crops
 
 
@@ -201,8 +203,14 @@ def _output_path(options: argparse.Namespace) -> Path:
     else:
         path = options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
     make_folder(path.parent)
-    check_writable(path)
+    for target in (path, *_copies(options, path).values()):
+        check_writable(target)
     return path
+
+
+def _copies(options: argparse.Namespace, path: Path) -> dict[str, Path]:
+    """The smaller copies that were asked for, by the names of their options."""
+    return {name: path.with_suffix(f".{name}.onnx") for name in ("fp16", "int8") if getattr(options, name)}
 
 
 def _described(source: Source) -> str:
@@ -220,22 +228,20 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
     from igfiqa_head.compression import MIN_CALIBRATION, CompressionError, compress_to_fp16, compress_to_int8
 
     calibration, others = crops[:MIN_CALIBRATION], crops[MIN_CALIBRATION:]
-    copies: dict[str, Callable[..., Agreement]] = {}
-    if options.fp16:
-        copies[".fp16.onnx"] = partial(compress_to_fp16, images=others)
-    if options.int8:
-        copies[".int8.onnx"] = partial(compress_to_int8, calibration=calibration, images=others, tell=_tell)
+    compress: dict[str, Callable[..., Agreement]] = {
+        "fp16": partial(compress_to_fp16, images=others),
+        "int8": partial(compress_to_int8, calibration=calibration, images=others, tell=_not_good),
+    }
     held = True
-    for suffix, compress in copies.items():
-        copy = path.with_suffix(suffix)
-        print(f"making {copy.name}", flush=True)
+    for name, copy in _copies(options, path).items():
+        tell(f"making {copy.name}")
         try:
-            agreement = compress(path, copy)
+            agreement = compress[name](path, copy)
         except CompressionError as error:
-            print(f"error: {error}", file=sys.stderr)
+            tell(f"error: {error}", sys.stderr)
             held = False
         else:
-            print(f"wrote {_file(copy)}; {agreement}", flush=True)
+            tell(f"wrote {_file(copy)}; {agreement}")
     return held
 
 
@@ -243,16 +249,16 @@ def _tell_of_older_copies(path: Path) -> None:
     for option in ("fp16", "int8"):
         copy = path.with_suffix(f".{option}.onnx")
         if copy.is_file() and copy.stat().st_mtime_ns < path.stat().st_mtime_ns:
-            print(
+            tell(
                 f"{copy} is older than {path.name} and not made from it: --{option} replaces it, or remove it"
             )
 
 
-def _tell(line: str) -> None:
-    print(f"not good enough: {line}", flush=True)
+def _not_good(line: str) -> None:
+    tell(f"not good enough: {line}")
 
 
-def _advice(options: argparse.Namespace, path: Path) -> str:
+def _advice(options: argparse.Namespace, path: Path) -> list[str]:
     """What to do next with the file, and what it lacks."""
     if "quality" in OUTPUTS[options.kind]:
         lines = [
@@ -271,7 +277,7 @@ def _advice(options: argparse.Namespace, path: Path) -> str:
         lines.append("for scores from 0 to 100: igfiqa-eval calibrate, then export with --calibration FILE")
     if options.licence is None:
         lines.append("the file says nothing of its licence; --licence TEXT does")
-    return "next:\n" + "\n".join(f"  {line}" for line in lines)
+    return [f"  {line}" for line in lines]
 
 
 if __name__ == "__main__":

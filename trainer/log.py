@@ -18,6 +18,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from igfiqa_head.io.images import decode_image
+from igfiqa_head.text import printable
 
 LOGGER = logging.getLogger("igfiqa")
 _ON_SCREEN = ("loss", "loss_recognition", "loss_quality", "cr", "variance_mean", "zero_weights")
@@ -201,10 +202,10 @@ class RunLog:
 
 
 class _Formatter(logging.Formatter):
-    """Names of files that are no UTF-8 are written with escapes; they would cost the line."""
+    """Names are other people's: none may break a line, command a terminal, or cost the line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).encode("utf-8", "backslashreplace").decode()
+        return printable(super().format(record))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from eval_tools.tables import MARKS
 from eval_tools.test_sets.degraded import KINDS
 from igfiqa_head.recogniser_graph import RecogniserGraph
+from igfiqa_head.text import printable
 from trainer.evaluation import DISCARD_LIMIT
 
 _TEMPLATE = """\
@@ -28,8 +30,8 @@ attach(app, "quality.onnx")  # app: insightface's FaceAnalysis; every face gets 
 
 | | |
 |---|---|
-| recogniser | `{name}`, not changed; SHA-256 `{digest}` |
-| data | `{rec}`: {learned_images:,} images of {learned_identities:,} identities |
+| recogniser | {name}, not changed; SHA-256 `{digest}` |
+| data | {rec}: {learned_images:,} images of {learned_identities:,} identities |
 | degradations | {degradations} |
 | method | IG-FIQA (arXiv 2403.08256), class means as prototypes, {weights} |
 | R | {form} on {reads} |
@@ -68,9 +70,9 @@ def model_card(
     path = recogniser.network.path
     reads = [name for name in recogniser.groups if name in recipe["on_top"]["reads"]]
     return _TEMPLATE.format(
-        name=path.name,
+        name=_code(path.name),
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        rec=Path(recipe["rec"]).name,
+        rec=_code(Path(recipe["rec"]).name or recipe["rec"]),
         **metrics["data"],
         degradations=_degradations(recipe["on_top"]["replicas"], recipe["ig_fiqa"]),
         weights="weights by intra-class variance"
@@ -115,8 +117,15 @@ def _table(results: Mapping[str, Mapping[str, Any]]) -> str:
         pairs = f"{result['n_genuine']:,} + {result['n_impostor']:,}"
         areas = [_area(result["area"].get(method)) for method in methods]
         mark = "" if result["resolved"] else MARKS["unresolved"]
-        lines.append(_row([name, pairs, f"{result['fnmr_at_0']:.4f}{mark}", *areas]))
+        lines.append(_row([_code(name), pairs, f"{result['fnmr_at_0']:.4f}{mark}", *areas]))
     return "\n".join(lines)
+
+
+def _code(text: str) -> str:
+    """Markdown of other people's text, also in a table: as it stands, whatever HTML or Markdown is in it."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if len(ticks) > 1 else ""
+    return ticks + space + printable(text).replace("|", r"\|") + space + ticks
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
 from eval_tools.on_bad import OnBad
 from eval_tools.test_sets import TestSet, degraded, open_test_set
 from igfiqa_head.command_line import add_onnxruntime, user_path
+from igfiqa_head.text import integer, number
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ def add_test_sets(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--degrade",
-        type=float,
+        type=number,
         metavar="SHARE",
         help="judge every set a second time with this share of its images degraded",
     )
@@ -58,7 +59,9 @@ def add_on_bad(parser: argparse.ArgumentParser) -> None:
         default="error",
         help="unreadable images, missing or NaN scores, repeated pairs: stop, or leave them out, counted",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of degradations, random scores and resampling")
+    parser.add_argument(
+        "--seed", type=integer, default=0, help="of degradations, random scores and resampling"
+    )
 
 
 def add_recogniser(
@@ -121,7 +124,7 @@ def add_curves(
     )
     parser.add_argument(
         "--limit",
-        type=float,
+        type=number,
         metavar="SHARE",
         help="take areas up to this discarded fraction (pAUC), else up to the end of each curve",
     )
@@ -133,10 +136,10 @@ def add_curves(
     )
     parser.add_argument(
         "--bootstrap",
-        type=int,
+        type=integer,
         default=200,
         metavar="N",
-        help="resamples for confidence bands and significance, at least 40; 0 for neither",
+        help="resamples for confidence bands and significance, 40 to 100000; 0 for neither",
     )
     parser.add_argument(
         "--bands",
@@ -152,7 +155,7 @@ def add_fmrs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fmr",
         nargs="+",
-        type=float,
+        type=number,
         default=[],
         help=f"target false match rates; if not given, {usual}, as far as the impostor pairs resolve them",
     )
@@ -249,7 +252,7 @@ def named(texts: Sequence[str], open_one: Callable[[str], T]) -> dict[str, T]:
 def split_name(text: str) -> tuple[str, str]:
     """(name, specification) of a ``[NAME=]SPEC`` argument; a file's own name stands in for a missing one."""
     name, equals, spec = text.partition("=")
-    is_path_with_equals = Path(text).exists() or "/" in name or os.sep in name
+    is_path_with_equals = os.path.exists(text) or "/" in name or os.sep in name
     if equals and name and spec and not is_path_with_equals:
         return name, os.path.expanduser(spec)
-    return Path(text).resolve().stem, os.path.expanduser(text)
+    return Path(os.path.realpath(text)).stem, os.path.expanduser(text)

@@ -12,6 +12,7 @@ from eval_tools.cli.one_method import add_one_method, scored_method
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
+from igfiqa_head.text import integer, tell
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
@@ -28,7 +29,7 @@ is what an ONNX export embeds.
 def add_parser(commands: Commands) -> None:
     parser = command(commands, "calibrate", run, "Learn what quality scores mean.", DETAILS)
     add_one_method(parser)
-    parser.add_argument("--knots", type=int, default=101, metavar="K", help="longest table of the file")
+    parser.add_argument("--knots", type=integer, default=101, metavar="K", help="longest table of the file")
     parser.add_argument(
         "--output", type=user_path, default=Path("calibration.json"), metavar="FILE", help="file to write"
     )
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
         scored.scores, scored.pairs, method=scored.method, reference=scored.reference, knots=options.knots
     )
     calibration.save(options.output)
-    print(f"{scored.method} on {scored.scores.size:,} images of {scored.reference}:")
+    tell(f"{scored.method} on {scored.scores.size:,} images of {scored.reference}:")
     resolved, marked = scored.pairs is None or scored.pairs.point.resolved, False
     for percentile in PERCENTILES:
         score = np.percentile(scored.scores, percentile)
@@ -55,4 +56,4 @@ def run(options: argparse.Namespace) -> None:
         print(line)
     if marked:
         print(f"{MARKS['unresolved']} no error among these pairs, or an FMR that is not resolved")
-    print(f"wrote {options.output}")
+    tell(f"wrote {options.output}")

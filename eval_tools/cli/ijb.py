@@ -20,6 +20,7 @@ from eval_tools.compare import compare
 from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TAR_FMRS, read_ijb
 from eval_tools.outputs import results_folder
 from igfiqa_head.command_line import Commands, command
+from igfiqa_head.text import number
 
 STYLES = {"arcface_torch": ARCFACE_TORCH, "crfiqa": CRFIQA}
 
@@ -49,7 +50,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--far",
         nargs="+",
-        type=float,
+        type=number,
         default=[],
         help="false match rates of the TAR table; if not given, 1e-6 to 0.1, as far as the impostor pairs "
         "resolve them",

@@ -22,6 +22,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.scored_set import score_set
 from eval_tools.scores import FloatArray
+from igfiqa_head.text import number, tell
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def add_one_method(parser: argparse.ArgumentParser) -> None:
     add_flip(parser)
     parser.add_argument(
         "--fmr",
-        type=float,
+        type=number,
         help="FMR at which false non-matches are counted; if not given, 0.001 or the lowest power of ten "
         "that the impostor pairs resolve",
     )
@@ -73,7 +74,7 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
         title=reference,
     )
     for note in scored.test_set.notes:
-        print(f"{reference}: {note}")
+        tell(f"{reference}: {note}")
     recogniser, similarity = next(iter(scored.similarity.items()), ("", None))
     scores = scored.quality(method, recogniser)
     fault = scored.fault(method, recogniser)
@@ -86,6 +87,6 @@ def scored_method(options: argparse.Namespace) -> ScoredMethod:
     n_impostor = int(np.count_nonzero(~is_genuine))
     fmr = settings.curve_fmrs(n_impostor)[0]
     if not options.fmr and fmr != DEFAULT_FMRS[0]:
-        print(f"{reference}: {settings.left_out(n_impostor)[0]}")
+        tell(f"{reference}: {settings.left_out(n_impostor)[0]}")
     pairs = genuine_pairs_at_fmr(similarity, is_genuine, pair_quality, recogniser=recogniser, fmr=fmr)
     return ScoredMethod(method, reference, scores, pairs)

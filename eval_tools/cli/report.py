@@ -11,6 +11,7 @@ from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
 from igfiqa_head.io.folder_lock import locked
 from igfiqa_head.io.written_files import list_written
+from igfiqa_head.text import tell
 
 DETAILS = """\
 Reads a folder that compare, verify, ijb or erc wrote and makes one HTML file of it: interactive
@@ -48,5 +49,5 @@ def _write_page(results: Path, path: Path) -> Comparison:
     comparison = Comparison.load(results)
     check_writable(path)
     write_report(comparison, path)
-    print(f"wrote {path}")
+    tell(f"wrote {path}")
     return comparison

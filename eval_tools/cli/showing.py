@@ -13,6 +13,7 @@ from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.outputs import INPUTS, REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
 from eval_tools.tables import MARKS, MEANINGS
+from igfiqa_head.text import tell
 
 # For :func:`eval_tools.plots.plot_erc_panels`.
 _BANDS = {"few": None, "all": True, "none": False}
@@ -38,9 +39,9 @@ def show_and_write(comparison: Comparison, options: argparse.Namespace) -> None:
     folder = options.output
     has_page = write_outputs(comparison, folder, bands=_BANDS[getattr(options, "bands", "few")])
     print_tables(comparison)
-    print(f"wrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
+    tell(f"wrote {folder}: tables, figures{' and ' + REPORT_FILE if has_page else ''}")
     if not has_page:
-        print('for a page to look at: pip install "igfiqa-head[report]", then igfiqa-eval report', folder)
+        tell(f'for a page to look at: pip install "igfiqa-head[report]", then igfiqa-eval report {folder}')
 
 
 def print_tables(comparison: Comparison) -> None:

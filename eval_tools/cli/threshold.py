@@ -15,6 +15,7 @@ from eval_tools.quality_threshold import (
 from eval_tools.tables import MARKS
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
+from igfiqa_head.text import number, tell
 
 _UNRESOLVED = MARKS["unresolved"]
 
@@ -33,9 +34,9 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "threshold", run, "Find the score to ask for.", DETAILS)
     add_one_method(parser)
     goal = parser.add_mutually_exclusive_group(required=True)
-    goal.add_argument("--fnmr", type=float, metavar="RATE", help="wanted false non-match rate")
-    goal.add_argument("--discard", type=float, metavar="SHARE", help="wanted share of images")
-    goal.add_argument("--discard-pairs", type=float, metavar="SHARE", help="wanted share of genuine pairs")
+    goal.add_argument("--fnmr", type=number, metavar="RATE", help="wanted false non-match rate")
+    goal.add_argument("--discard", type=number, metavar="SHARE", help="wanted share of images")
+    goal.add_argument("--discard-pairs", type=number, metavar="SHARE", help="wanted share of genuine pairs")
     parser.add_argument("--output", type=user_path, metavar="FILE", help="also write it as JSON")
 
 
@@ -52,10 +53,10 @@ def run(options: argparse.Namespace) -> None:
     print(table)
     if _UNRESOLVED in table:
         print(f"{_UNRESOLVED} no error among the pairs left, or an FMR that is not resolved")
-    print(found.statement)
+    tell(found.statement)
     if options.output is not None:
         found.save(options.output)
-        print(f"wrote {options.output}")
+        tell(f"wrote {options.output}")
 
 
 def _threshold(options: argparse.Namespace, scored: ScoredMethod) -> QualityThreshold:

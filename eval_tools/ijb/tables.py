@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.names import Names, composed
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.scores import BoolArray, FloatArray, IntArray
 from igfiqa_head.io.regular_files import regular
 
@@ -51,9 +51,8 @@ class BadLines:
         """
         if self._on_bad == "error":
             raise ValueError(
-                f"{path}, {first}: {problem}, got {detail}. Correct the file, or pass "
-                "on_bad='exclude' (--on-bad exclude) to "
-                "leave such lines out and have them counted"
+                f"{path}, {first}: {problem}, got {detail}. Correct the file, or leave such "
+                f"lines out with {EXCLUDE}"
             )
         before, first = self._found.get((path.name, problem), (0, first))
         self._found[path.name, problem] = before + count, first
@@ -144,6 +143,8 @@ def _parse_points(path: Path, line: _Line, present: Names) -> tuple[str, list[fl
     name, *fields = line[1].split()
     try:
         values, text = [float(field) for field in fields], name.decode()
+        if b"_" in b"".join(fields):
+            raise ValueError("Python takes 1_0 for 10")
     except ValueError:
         raise _BadLineError(path, line, "expected 'name x1 y1 ... x5 y5 score'") from None
     if len(values) != _NUM_COORDINATES + 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _from_manifest(folder: Path, manifest: dict[str, Any]) -> tuple[Path, tuple[
         normalisation = (0.0, 1.0) if stated == "embedded" else (float(stated["mean"]), float(stated["std"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{where} describes no recogniser: {error!r} in tasks.recognition") from error
-    if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
+    if not Path(os.path.realpath(path)).is_relative_to(folder.resolve()) or not path.is_file():
         raise ValueError(f"{where} names the recogniser {task['file']!r}, which is no file of the pack")
     expected = task.get("sha256")
     if expected is not None and hashlib.sha256(path.read_bytes()).hexdigest() != expected:

@@ -14,6 +14,7 @@ from eval_tools.plots.style import colour_of, line_style_of, plain, tidy
 from eval_tools.results import VerificationSummary
 from eval_tools.scores import FloatArray
 from eval_tools.verification import OperatingPoint
+from igfiqa_head.arrays import plain_array
 from igfiqa_head.figure_files import save
 
 QUALITY_BINS, QUANTILES = 50, (0.01, 0.99)
@@ -58,7 +59,7 @@ def quality_densities(quality: Mapping[str, ArrayLike]) -> tuple[FloatArray, dic
     Raises:
         ValueError: no set holds a finite quality.
     """
-    arrays = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in quality.items()}
+    arrays = {name: plain_array(name, values).astype(np.float64).ravel() for name, values in quality.items()}
     finite = {name: values[np.isfinite(values)] for name, values in arrays.items()}
     finite = {name: values for name, values in finite.items() if values.size}
     if not finite:

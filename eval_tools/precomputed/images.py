@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.columns import CsvFile, npz_kinds, read_npz, text_of
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 from eval_tools.precomputed.score_lines import read_name_scores
 
@@ -72,7 +72,7 @@ class _Precomputed:
         if bad and (on_bad == "error" or len(bad) == len(names)):
             raise ValueError(
                 f"{self.path}: {bad[min(bad)]}; {len(bad)} of {len(names)} images have no usable value: add "
-                "the values, or leave such images out with on_bad='exclude' (--on-bad exclude)"
+                f"the values, or leave such images out with {EXCLUDE}"
             )
         return Lookup(values, bad, notes)
 

@@ -13,7 +13,7 @@ from eval_tools.cells import CellError
 from eval_tools.columns import ArrayFile, CsvFile, Table
 from eval_tools.erc import pair_quality as join_qualities
 from eval_tools.names import composed
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.precomputed.quality_columns import (
     GENUINE,
     IDENTITIES,
@@ -146,8 +146,8 @@ def _usable(
         if pairs.any() and on_bad == "error":
             raise ValueError(
                 f"{table.where(int(np.argmax(pairs)))}: {reason}, as for {np.count_nonzero(pairs)} of "
-                f"{keep.size} pairs; correct them, leave them out with on_bad='exclude' (--on-bad exclude) "
-                "or choose other columns (--quality)"
+                f"{keep.size} pairs; correct them, leave them out with {EXCLUDE}, or "
+                "choose other columns (--quality)"
             )
         excluded = np.count_nonzero(keep & pairs)
         if excluded:

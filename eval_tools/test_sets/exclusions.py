@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from eval_tools.on_bad import OnBad, check_on_bad
+from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 
 _MAX_DETAIL = 400  # a damaged line can be as long as its file
 
@@ -35,10 +35,7 @@ class Exclusions:
         """
         detail = detail if len(detail) <= _MAX_DETAIL else f"{detail[:_MAX_DETAIL]} ..."
         if self._on_bad == "error":
-            raise ValueError(
-                f"{self._path}: {detail}; correct it, or leave such entries out with on_bad='exclude' "
-                "(--on-bad exclude)"
-            )
+            raise ValueError(f"{self._path}: {detail}; correct it, or leave such entries out with {EXCLUDE}")
         self._counts[kind] = self._counts.get(kind, 0) + 1
         self._first.setdefault(kind, detail)
 

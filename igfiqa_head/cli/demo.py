@@ -6,6 +6,7 @@ import argparse
 
 from igfiqa_head.cli.arguments import add_pack
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.text import integer
 
 DETAILS = """\
 Opens a page in the browser: drop photographs, see their faces by quality, move a
@@ -18,7 +19,7 @@ def add_parser(commands: Commands) -> None:
     parser = command(commands, "demo", run, "Try a quality model in the browser.", DETAILS)
     parser.add_argument("model", type=user_path, metavar="QUALITY.onnx", help="of kind quality or both")
     add_pack(parser)
-    parser.add_argument("--port", type=int, help="a free one from 7860 on if not given")
+    parser.add_argument("--port", type=integer, help="a free one from 7860 on if not given")
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
 
 

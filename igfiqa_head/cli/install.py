@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from igfiqa_head.command_line import Commands, command, user_path
+from igfiqa_head.text import tell
 
 DETAILS = """\
 It goes to a sub-folder: in the pack's own folder insightface would take it for the
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from igfiqa_head.runtime import QualityModel
 
     path = install(options.pack, options.model)
-    print(f"installed {path}")
+    tell(f"installed {path}")
     print("attach(app), from igfiqa_head.insightface, now finds it in this pack: face.quality is its score")
     if QualityModel(path, providers=["CPUExecutionProvider"]).calibration is None:
         print("it is not calibrated (igfiqa-eval calibrate): face.quality_percent stays None")

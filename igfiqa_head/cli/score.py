@@ -29,9 +29,10 @@ from igfiqa_head.scoring.finding import FaceFinder
 from igfiqa_head.scoring.run import best_of_tracks, best_per_folder, mark_accepted, score_sources
 from igfiqa_head.scoring.sources import Source, Unread, open_sources
 from igfiqa_head.scoring.table import COLUMNS, ScoredFace, check_table_path, write_table
-from igfiqa_head.text import printable
+from igfiqa_head.text import integer, number, tell
 
 SHEET_ROWS = 10
+_MOST_MEGAPIXELS = 10**6
 
 DETAILS = """\
 INPUT is an image, a folder with its sub-folders, a video, a .rec file (its .idx beside
@@ -77,25 +78,27 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
         "--aligned", action="store_true", help="all images are aligned faces; list those of another size"
     )
     parser.add_argument(
-        "--detection-threshold", type=float, default=0.5, metavar="SCORE", help="of faces in photographs"
+        "--detection-threshold", type=number, default=0.5, metavar="SCORE", help="of faces in photographs"
     )
     parser.add_argument(
         "--search-size",
-        type=int,
+        type=integer,
         metavar="PIXELS",
         help="side to which photographs are fitted for the search, a multiple of 32; a larger one finds "
         "smaller faces (insightface's choice if not given)",
     )
     parser.add_argument(
         "--max-megapixels",
-        type=float,
+        type=number,
         default=MAX_PHOTO_PIXELS // 10**6,
         metavar="N",
         help="size of the largest photograph to read; each megapixel takes about 6 MB of memory",
     )
-    parser.add_argument("--every", type=int, default=5, metavar="N", help="take every N-th frame of videos")
     parser.add_argument(
-        "--top", type=int, default=1, metavar="K", help="frames to report of each face of a video"
+        "--every", type=integer, default=5, metavar="N", help="take every N-th frame of videos"
+    )
+    parser.add_argument(
+        "--top", type=integer, default=1, metavar="K", help="frames to report of each face of a video"
     )
 
 
@@ -159,8 +162,9 @@ def run(options: argparse.Namespace) -> int:
         written = _write(options, rows, model, crops)
     print(summary(rows))
     if passed_over:
-        print(printable(counted(OTHERS, passed_over)))
-    print("".join(f"wrote {path}\n" for path in written), end="")
+        tell(counted(OTHERS, passed_over))
+    for path in written:
+        tell(f"wrote {path}")
     listed = problems(rows, are_in_file=options.output is not None)
     if listed:
         print(listed, file=sys.stderr)
@@ -169,8 +173,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise before the work rather than after it."""
-    if not options.max_megapixels > 0:
-        raise ValueError(f"--max-megapixels must be above 0, got {options.max_megapixels}")
+    if not 0 < options.max_megapixels < _MOST_MEGAPIXELS:
+        raise ValueError(
+            f"--max-megapixels must be above 0 and below {_MOST_MEGAPIXELS}, got {options.max_megapixels:g}"
+        )
     if options.top < 1:
         raise ValueError(f"--top must be at least 1, got {options.top}")
     tables = [path for path in (options.output, options.best_per_folder) if path]
@@ -190,7 +196,8 @@ def _least_quality(text: str | None, model: QualityModel) -> tuple[float, bool] 
         return None
     is_percent = text.endswith("%")
     try:
-        value = float(np.float32(text.removesuffix("%")))  # what the qualities are: a table's must equal it
+        # In float32, as the qualities are: one that was read in a table must equal it.
+        value = float(np.float32(number(text.removesuffix("%"))))
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or (is_percent and not 0 <= value <= 100):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
-from html import escape
 
 from igfiqa_head.demo.results import Results, ScoredFace, percent_of
 from igfiqa_head.runtime import QualityModel
+from igfiqa_head.text import printable
 
 TITLE = "How good are these face images?"
 
@@ -84,13 +85,12 @@ def introduction_html(model: QualityModel, *, finds_faces: bool) -> str:
         takes += "; for whole photographs, start the page with an insightface pack"
     scale = ""
     if model.calibration is not None:
-        scale = (
-            f" 0 to 100 is the share of the images of {escape(model.calibration.reference)} that score lower."
-        )
+        reference = _escaped(model.calibration.reference)
+        scale = f" 0 to 100 is the share of the images of {reference} that score lower."
     return (
         f"<h1>{TITLE}</h1><p>A score says how well a face recogniser can work with an image: the higher, the "
         "better. It speaks of the image, not of the person, and no image leaves this computer.</p>"
-        f'<p class="note">{escape(model.network.path.name)} takes {takes}.{scale}</p>'
+        f'<p class="note">{_escaped(model.network.path.name)} takes {takes}.{scale}</p>'
     )
 
 
@@ -132,12 +132,12 @@ def problems_html(results: Results) -> str:
     """What has no score, and why."""
     if not results.problems:
         return ""
-    items = "".join(f"<li><b>{escape(name)}</b>: {escape(why)}</li>" for name, why in results.problems)
+    items = "".join(f"<li><b>{_escaped(name)}</b>: {_escaped(why)}</li>" for name, why in results.problems)
     return f'<div id="problems"><h2>Without a score: {len(results.problems)}</h2><ul>{items}</ul></div>'
 
 
 def _figure(face: ScoredFace, decimals: int) -> str:
-    name, score = escape(face.name), f"{face.score:.{decimals}f}"
+    name, score = _escaped(face.name), f"{face.score:.{decimals}f}"
     shown = f"<b>{score}</b>"
     if face.percent is not None:
         shown = f"<b>{face.percent:.0f}</b> of 100<span>score {score}</span>"
@@ -145,3 +145,7 @@ def _figure(face: ScoredFace, decimals: int) -> str:
         f'<figure title="{name}"><img src="{face.picture}" alt="face from {name}">'
         f"<figcaption>{shown}<span>{name}</span></figcaption></figure>"
     )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))

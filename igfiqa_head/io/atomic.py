@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_ADDED = 14  # bytes of the name of a temporary file that are not of the file's own
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,7 +28,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the folder does not exist, or the file cannot be written; it names ``path``.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
+    temporary = _temporary(target)
     try:
         _create(temporary, _mode(target))
         yield temporary
@@ -35,8 +37,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         flush_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        # A full disk is told of without a name.
-        if isinstance(error, OSError) and error.filename in (None, temporary, str(temporary)):
+        # A full disk names no file.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
 
@@ -74,16 +76,28 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Find out before the work what :func:`atomic_path` would find out after it.
 
     Raises:
-        ValueError: ``path`` is a folder or a device, or its folder does not exist or cannot be written to.
+        ValueError: ``path`` is a folder or a device, its folder does not exist or cannot be written to, or
+            its name is too long.
     """
     target, shown = Path(path), os.fspath(path)
-    if target.is_dir():
+    if os.path.isdir(target):
         raise ValueError(f"{shown} cannot be written: it is a folder, expected the name of a file")
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not target.is_file():
         raise ValueError(f"{shown} cannot be written: it is no ordinary file")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise ValueError(f"{shown} cannot be written: there is no folder {Path(shown).parent}")
     _try_to_write(target.parent)
+    try:
+        os.lstat(_temporary(target))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        reason = f"{error.strerror}; while it is written the name has {_ADDED} bytes more"
+        raise ValueError(f"{shown} cannot be written: {reason}") from error
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
 
 
 def make_folder(folder: str | os.PathLike[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.record_format import (
     EXACT_IN_FLOAT32,
@@ -127,7 +128,7 @@ def write_records(
         ValueError: no labels, negative or scattered ones, another number of images than of labels, or more
             than record 0 can count (2**24); then use :class:`RecordWriter` and make every key an image.
     """
-    classes = np.asarray(labels)
+    classes = plain_array("labels", labels)
     starts = _identity_starts(classes)
     images_end = len(classes) + 1
     identities_end = images_end + len(starts) - 1

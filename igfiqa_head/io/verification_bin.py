@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from igfiqa_head.arrays import plain_array
 from igfiqa_head.io.atomic import atomic_path
 from igfiqa_head.io.data_pickle import DataPickleError, PickledArray, load_data
 from igfiqa_head.io.image_headers import ImageSize, image_size
@@ -98,7 +99,7 @@ def write_verification_bin(
     Raises:
         ValueError: not two images a pair, no pair, or entries that are not bytes and booleans.
     """
-    genuine = np.asarray(is_genuine)
+    genuine = plain_array("is_genuine", is_genuine)
     if genuine.dtype != np.bool_ or genuine.ndim != 1:
         raise ValueError(f"is_genuine must be bool [P], got {genuine.dtype} {list(genuine.shape)}")
     if len(images) != 2 * len(genuine) or not len(genuine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from igfiqa_head.calibration import short_decimals
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.csv_lines import csv_line
 
 TABLE_SUFFIXES = (".csv", ".json")
 COLUMNS = ("source", "face", "frame", "x1", "y1", "x2", "y2", "detection_score", "quality")
@@ -91,7 +91,8 @@ def write_table(
 ) -> None:
     """Write some columns of rows as CSV (RFC 4180) or as JSON, a list of objects, by the suffix.
 
-    Absent values are empty cells in CSV and null in JSON, flags are true and false in both.
+    Absent values are empty cells in CSV and null in JSON, flags are true and false in both. In CSV an
+    apostrophe precedes names that a spreadsheet would take for formulas.
 
     Raises:
         ValueError: another suffix.
@@ -105,10 +106,4 @@ def write_table(
             return
         # Names of files are bytes: what is no UTF-8 in them is written back as it was.
         with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
-
-
-def _cell(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
+            file.writelines(f"{csv_line(line)}\r\n" for line in (columns, *(r.values() for r in records)))

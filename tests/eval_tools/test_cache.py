@@ -261,7 +261,8 @@ def test_a_file_that_changes_while_it_is_used_is_one_error(tmp_path: Path) -> No
 
 def test_a_bad_image_is_one_error_that_names_it() -> None:
     with pytest.raises(
-        ValueError, match=r"^image 7 \(n7\): photo_7.jpg: damaged; .*on_bad='exclude' \(--on-bad exclude\)$"
+        ValueError,
+        match=r"^image 7 \(n7\): photo_7.jpg: damaged; .*--on-bad exclude \(in Python on_bad='exclude'\)$",
     ):
         apply(Means(), Images(10, [7, 9]), None, names=[f"n{index}" for index in range(10)])
     function = Means()

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from eval_tools.cli import main
+from eval_tools.cli.arguments import split_name
+from eval_tools.outputs import _file_name
 from eval_tools.results import Comparison
 from igfiqa_head.calibration import Calibration
 from igfiqa_head.io.folder_lock import locked
@@ -52,6 +54,18 @@ COMPARE = (
     "compare pairs.bin all=people --recogniser fr=recogniser.onnx "
     "--quality q=quality.onnx norm random --fmr 0.1"
 )
+
+
+def test_names_of_many_bytes_are_names_of_figures_too() -> None:
+    names = [_file_name("det", "人" * 80), _file_name("det", "人" * 80 + "脸")]
+    assert len(set(names)) == 2
+    assert max(len(f".{name}.123456789012.png".encode()) for name in names) <= 255
+    assert _file_name("erc", "fr", "fixed", "0.1") == "erc_fr_fixed_0.1"
+
+
+def test_an_argument_longer_than_a_file_name_may_be_is_split() -> None:
+    name = "n" * 300
+    assert split_name(f"{name}=pairs.bin") == (name, "pairs.bin")
 
 
 def test_compare_writes_tables_figures_and_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,24 @@ def test_flags_with_decimals_and_cells_for_missing_numbers_are_known(tmp_path: P
     columns = CsvFile(path).read({"f": "flag", "n": "number"}).columns
     assert columns["f"].tolist() == [True, False, True, False]
     assert np.isnan(columns["n"]).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("cell", ["1_000", "１", "٣"])
+def test_what_python_alone_takes_for_a_number_is_none(tmp_path: Path, cell: str) -> None:
+    path = write(tmp_path / "q.csv", [["name", "quality"], ["a", "7"], ["b", cell]])
+    with pytest.raises(ValueError, match=f"q.csv, line 3: quality is '{cell}', expected a number"):
+        PrecomputedQuality(path)
+    path = tmp_path / "q.txt"
+    path.write_text(f"a 7\nb {cell}\n")
+    with pytest.raises(ValueError, match=f"q.txt, line 2: score is '{cell}', expected a number"):
+        PrecomputedQuality(path)
+
+
+def test_a_second_header_and_a_packed_file_are_told_as_what_they_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "pairs.csv", [ROWS[0], *ROWS])
+    with pytest.raises(ValueError, match="pairs.csv, line 2 is a header, expected values: remove it"):
+        read_scored_pairs(path)
+    packed = tmp_path / "packed.csv"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ValueError, match="packed.csv is not UTF-8 text: .*; unpack it first"):
+        read_scored_pairs(packed)

@@ -175,6 +175,7 @@ NUMBERS = " 1 2 3 4 5 6 7 8 9 10"
         ("name_5pts_score", 4, "3.jpg 1 2 3", "expected 12 columns", 15, 21),
         ("name_5pts_score", 4, f"3.jpg{NUMBERS} 0.9 1", "expected 12 columns", 15, 21),
         ("name_5pts_score", 4, f"3.jpg{NUMBERS} high", "expected 'name x1", 15, 21),
+        ("name_5pts_score", 4, f"3.jpg{NUMBERS} 1_0", "expected 'name x1", 15, 21),
         ("name_5pts_score", 4, f"3.jpg{NUMBERS} nan", "must be finite", 15, 21),
         ("name_5pts_score", 4, f"3.jpg{NUMBERS} -0.5", "not negative", 15, 21),
         ("name_5pts_score", 4, f"3.jpg inf{NUMBERS}", "must be finite", 15, 21),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from eval_tools.precomputed import PrecomputedEmbeddings, PrecomputedQuality, ScoredPairs, read_scored_pairs
 from eval_tools.precomputed.matching import AMBIGUOUS, MISSING, match_names
+from igfiqa_head.scoring.table import ScoredFace, write_table
 
 
 def write(path: Path, text: str) -> Path:
@@ -79,6 +80,13 @@ def test_a_match_is_never_wrong(data: st.DataObject) -> None:
         return
     for index, position in enumerate(match_names(wanted, given_names).positions):
         assert position < 0 or order[position] == index
+
+
+def test_a_table_of_igfiqa_score_is_read_whatever_its_names_are(tmp_path: Path) -> None:
+    names = ["=1+1.png", "'=2.png", "-3", 'a;"b".png']
+    table = [ScoredFace(name, face=0, quality=float(row)) for row, name in enumerate(names)]
+    write_table(table, tmp_path / "scores.csv")
+    assert PrecomputedQuality(tmp_path / "scores.csv").lookup(names).values.tolist() == [0, 1, 2, 3]
 
 
 def test_crfiqa_score_files_of_a_bin_set(tmp_path: Path) -> None:
@@ -167,7 +175,7 @@ def test_lines_of_name_and_score(tmp_path: Path, text: str) -> None:
         ("a,1\nb,2\n", r"line 1 is 'a,1', .* suffix .csv"),
         ("a, 1\nb, 2\n", r"line 1 is 'a, 1', .* suffix .csv"),
         ("a 1\n\nb 0,5\n", r"s.txt, line 3: score is '0,5', expected a number with a decimal point"),
-        ("name score\na 1\n", r"line 1: score is 'score'"),
+        ("name score\na 1\n", r"s.txt, line 1 is a header, expected values: remove it"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:

@@ -116,6 +116,23 @@ def test_latex_of_hostile_names_is_text(name: str) -> None:
     assert text.count(r"\end{tabular}") == 1
 
 
+@pytest.mark.parametrize("name", ["[1cm]", "*"])
+def test_a_name_is_no_argument_of_the_row_before(name: str) -> None:
+    assert "\\midrule\n{" in _table([[0.3]], [name]).to_latex()
+
+
+def test_wide_letters_and_accents_keep_the_columns_aligned() -> None:
+    table = _table([[0.3], [0.1]], ["人脸", "e\u0301"])
+    first, second = table.to_text().splitlines()[3:5]
+    assert first.startswith("人脸" + " " * 8)
+    assert second.startswith("e\u0301" + " " * 11)
+
+
+def test_a_name_in_csv_is_no_formula() -> None:
+    table = _table([[-0.3]], ["=HYPERLINK(1)"])
+    assert table.to_csv().splitlines()[1] == "'=HYPERLINK(1),method 0,-0.3"
+
+
 def _unresolved_in(column: list[float], row: int) -> list[list[Cell]]:
     return [[Cell(f"{v:.3f}", v, resolved=i != row)] for i, v in enumerate(column)]
 

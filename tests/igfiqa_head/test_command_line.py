@@ -15,7 +15,7 @@ import pytest
 
 import eval_tools.cli
 import igfiqa_head.cli
-from igfiqa_head.command_line import exit_status, user_path
+from igfiqa_head.command_line import UNEXPECTED, exit_status, user_path
 
 MAINS = {"igfiqa": igfiqa_head.cli.main, "igfiqa-eval": eval_tools.cli.main}
 
@@ -47,6 +47,13 @@ def raises(error: BaseException) -> Callable[[], int]:
         (FileNotFoundError(2, "No such file", "x"), 2, "me: error: [Errno 2] No such file: 'x'\n"),
         (KeyboardInterrupt(), 130, "me: interrupted\n"),
         (BrokenPipeError(), 0, ""),
+        (MemoryError(), 2, "me: error: not enough memory: give it less at a time\n"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory\nframe #0"),
+            2,
+            "me: error: not enough memory (DefaultCPUAllocator: can't allocate memory): "
+            "give it less at a time\n",
+        ),
     ],
 )
 def test_a_program_ends_with_one_line_and_its_exit_status(
@@ -59,6 +66,39 @@ def test_a_program_ends_with_one_line_and_its_exit_status(
     monkeypatch.setattr(sys, "stdout", sys.stdout)  # a broken pipe replaces it
     assert exit_status(raises(error), "me: ") == status
     assert capsys.readouterr().err == told
+
+
+def test_a_fault_of_the_program_shows_itself_and_asks_to_be_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert exit_status(raises(KeyError("a name\x1b[2J")), "me: ") == UNEXPECTED == 70
+    first, *_, error, advice = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert error == r"KeyError: 'a name\x1b[2J'"
+    assert advice.startswith("me: error: this is a fault of the program")
+    assert "please report it" in advice
+
+
+def test_the_traceback_of_a_fault_holds_no_escape_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    exit_status(raises(RuntimeError("\x1b[2Jerased")))
+    assert "RuntimeError: \\x1b[2Jerased\n" in capsys.readouterr().err
+
+
+def test_an_argument_that_nobody_knows_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        MAINS["igfiqa"](["install", "pack", "model.onnx", "\x1b[2J"])
+    assert r"unrecognized arguments: \x1b[2J" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "command"), [("igfiqa", "score"), ("igfiqa-eval", "report")])
+@pytest.mark.parametrize(("argument", "shown"), [("a\0b", r"'a\x00b'"), ("--output=--", "'--output=--'")])
+def test_an_argument_that_no_command_can_use_is_refused(
+    name: str, command: str, argument: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        MAINS[name]([command, argument])
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"the argument {shown} holds no usable value")
 
 
 def test_success_and_other_statuses_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_a_detector_without_landmarks_is_refused(tmp_path: Path) -> None:
     [
         ({"threshold": 0.0}, "threshold must lie between 0 and 1, got 0"),
         ({"search_size": 100}, "multiple of 32, got 100"),
-        ({"threads": 0}, "threads must be an integer of at least 1, got 0"),
+        ({"threads": 0}, "threads must be an integer from 1 to 1024"),
         ({"providers": ["NoSuchProvider"]}, "onnxruntime knows no provider 'NoSuchProvider'"),
     ],
 )

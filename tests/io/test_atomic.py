@@ -121,6 +121,16 @@ def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path:
     assert not os.listdir(tmp_path)
 
 
+def test_a_full_disk_names_the_file_that_did_not_fit(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: .*x\.csv'$"),
+        atomic_path(tmp_path / "x.csv"),
+    ):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="^in words of its own$"), atomic_path(tmp_path / "x.csv"):
+        raise OSError("in words of its own")
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
@@ -128,6 +138,9 @@ def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path:
         ("none/x.csv", "there is no folder .*none"),
         ("file/x.csv", "there is no folder .*file"),
         ("pipe", "it is no ordinary file"),
+        ("n" * 245, "File name too long"),
+        ("n" * 300, "File name too long"),
+        ("人" * 81, "File name too long"),
     ],
 )
 def test_what_cannot_be_written_is_known_before(tmp_path: Path, name: str, reason: str) -> None:

@@ -210,6 +210,24 @@ def test_a_copy_that_is_refused(
     assert not list(a_run.glob("*.fp16.onnx")) + list(a_run.glob("*.int8.onnx"))
 
 
+def test_a_copy_that_cannot_be_written_is_told_before_the_work(
+    a_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (a_run / "quality.int8.onnx").mkdir()
+    assert main([str(a_run), "--int8", *PLUGIN]) == 1
+    captured = capsys.readouterr()
+    assert "quality.int8.onnx cannot be written: it is a folder" in captured.err
+    assert "exporting" not in captured.out
+
+
+def test_a_name_commands_no_terminal(a_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = a_run.rename(tmp_path / "run\x1b[2J\nwrote all")
+    assert main([str(hostile), "--kind", "embedding", "--quality-head", "nowhere.pt", *PLUGIN]) == 1
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert r"run\x1b[2J\nwrote all" in captured.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

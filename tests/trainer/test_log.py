@@ -62,6 +62,18 @@ def test_log_file_is_appended_to(tmp_path: Path) -> None:
     assert not [h for h in LOGGER.handlers if isinstance(h, logging.FileHandler)]
 
 
+def test_a_name_neither_fakes_a_line_nor_commands_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with logging_to(tmp_path / "training.log") as begin:
+        begin()
+        LOGGER.warning("%s is damaged", "a\n12:00:00 all is well\x1b[2J\u202e\udcff.png")
+    shown = r"a\n12:00:00 all is well\x1b[2J\u202e\udcff.png is damaged"
+    for text in ((tmp_path / "training.log").read_text(), capsys.readouterr().err):
+        (line,) = text.splitlines()
+        assert line.endswith(shown)
+
+
 class FakeWandb(SimpleNamespace):
     """Records what the client of Weights & Biases would send."""
 

@@ -50,7 +50,7 @@ def card(tmp_path: Path, **changes: Any) -> str:
 
 def test_what_it_was_made_of(tmp_path: Path) -> None:
     text = card(tmp_path)
-    assert text.startswith("# Model card: IG-FIQA on top of r50.onnx\n")
+    assert text.startswith("# Model card: IG-FIQA on top of `r50.onnx`\n")
     assert hashlib.sha256((tmp_path / "r50.onnx").read_bytes()).hexdigest() in text
     assert "`faces`: 12,345 images of 900 identities" in text
     assert "one linear layer on embedding, norm |" in text
@@ -70,12 +70,27 @@ def test_the_table(tmp_path: Path) -> None:
     assert rows == [
         "| test set | genuine + impostor pairs | FNMR | IG-FIQA on top | embedding norm |",
         "| --- | --- | --- | --- | --- |",
-        "| held_out_degraded | 4,000 + 900,000 | 0.2500 | 0.218 | 0.310 |",
-        "| lfw | 300 + 300 | 0.0000† | no errors | no errors |",
+        "| `held_out_degraded` | 4,000 + 900,000 | 0.2500 | 0.218 | 0.310 |",
+        "| `lfw` | 300 + 300 | 0.0000† | no errors | no errors |",
     ]
     assert "† The impostor pairs are too few for this FMR" in card(tmp_path)
     resolved = {"held_out_degraded": METRICS["erc"]["held_out_degraded"]}
     assert "†" not in card(tmp_path, metrics=METRICS | {"erc": resolved})
+
+
+def test_names_from_other_people_are_neither_html_nor_markdown(tmp_path: Path) -> None:
+    metrics = METRICS | {"erc": {"a|b\n<b>": METRICS["erc"]["lfw"]}}
+    path = write_model(tmp_path / "m`|<img src=x onerror=alert(1)>.onnx", size=112)
+    recipe = RECIPE | {"rec": "/faces/``x`"}
+    text = model_card({"recipe": recipe}, RecogniserGraph(path), metrics, "9.8.7")
+    assert r"on top of `` m`\|<img src=x onerror=alert(1)>.onnx ``" in text
+    assert "| data | ``` ``x` ```: 12,345" in text
+    assert r"| `a\|b\n<b>` | 300 + 300 |" in text
+
+
+def test_a_data_folder_without_a_name_is_shown_as_it_was_given(tmp_path: Path) -> None:
+    recogniser = RecogniserGraph(write_model(tmp_path / "r50.onnx", size=112))
+    assert "| data | `.`: " in model_card({"recipe": RECIPE | {"rec": "."}}, recogniser, METRICS, "9.8.7")
 
 
 def test_what_was_measured_on(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_the_limit_of_photographs_is_told_in_the_words_of_the_command(
     )
     assert score("large.png", "--pack", "models/testpack", "--max-megapixels", "0.07") == 0
     assert score("large.png", "--max-megapixels", "0") == 2
-    assert "--max-megapixels must be above 0, got 0" in capsys.readouterr().err
+    assert "--max-megapixels must be above 0 and below 1000000, got 0" in capsys.readouterr().err
 
 
 def test_a_photograph_of_200_megapixels_is_within_the_limit() -> None:
@@ -150,6 +150,34 @@ def test_hostile_file_names(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "ünïcode.png" in printed.out
     assert score("hostile", "--output", "scores.json") == 1
     assert [row["source"] for row in json.loads((here / "scores.json").read_text())] == listed
+
+
+def test_a_name_that_looks_like_a_formula_is_text_in_the_table(here: Path) -> None:
+    write_aligned(here / "source", 1)
+    shutil.copy("source/000.png", "=1+1.png")
+    assert score("=1+1.png", "--output", "scores.csv") == 0
+    assert [row["source"] for row in rows("scores.csv")] == ["'=1+1.png"]
+
+
+def test_a_name_too_long_to_be_written_is_told_before_the_work(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "source", 1)
+    for option, name in (("--output", "n" * 241 + ".csv"), ("--sheet", "人" * 82 + ".png")):
+        assert score("source", option, name) == 2
+        printed = capsys.readouterr()
+        assert f"{name} cannot be written: File name too long" in printed.err
+        assert not printed.out
+
+
+def test_opencv_adds_nothing_to_what_is_said_of_a_damaged_image(
+    here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "source", 1)
+    path = here / "source" / "000.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    assert score("source") == 1
+    assert "WARN" not in capfd.readouterr().err
 
 
 def write_log_model(path: Path) -> None:
