@@ -64,7 +64,7 @@ def assert_holds(faces: Any, images: np.ndarray, labels: list[int] = LABELS) -> 
 
 
 def of_folder(cache: Path) -> list[str]:
-    return sorted(path.suffix for path in cache.iterdir())
+    return sorted(path.suffix for path in cache.iterdir() if path.name != "CACHEDIR.TAG")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
