@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from igfiqa_head.cli.showing import count_of
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.cache_folder import Entry, clear, default_folder, entries, limits
 from igfiqa_head.text import printable
@@ -52,15 +53,16 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _usual_folders() -> list[Path]:
-    folders = [folder for folder in (default_folder(), ON_TOP) if folder is not None and folder.is_dir()]
-    if not folders:
-        print(f"nothing is kept in {default_folder()} nor in {ON_TOP}")
-    return folders
+    usual = [folder for folder in (default_folder(), ON_TOP) if folder is not None]
+    found = [folder for folder in usual if folder.is_dir()]
+    if not found:
+        print(printable(f"nothing is kept in {' or '.join(map(str, usual))}"))
+    return found
 
 
 def _description(found: Sequence[Entry]) -> str:
-    amount = f"{len(found)} results, {sum(entry.size for entry in found) / 1e6:.1f} MB"
+    amount = f"{count_of(len(found), 'result')}, {sum(entry.size for entry in found) / 1e6:.1f} MB"
     if not found:
         return amount
     days = (time.time() - min(entry.used for entry in found)) / 86400
-    return f"{amount}, the oldest last used {days:.0f} days ago"
+    return f"{amount}, the oldest last used {count_of(round(days), 'day')} ago"
