@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -37,19 +38,20 @@ class Entry:
     """Files of one result.
 
     Attributes:
-        paths: of the files.
+        paths: of the files, as text, since there may be many.
         size: their bytes.
         used: when the result was last used, in seconds since 1970.
     """
 
-    paths: list[Path]
+    paths: list[str]
     size: int
     used: float
 
     def remove(self) -> None:
         """Remove the files; those that are gone are no error."""
         for path in self.paths:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def default_folder() -> Path | None:
@@ -81,8 +83,8 @@ def _limit(variable: str, default: float) -> float:
 def open_folder(folder: Path, *, limit_size: bool = True) -> None:
     """Make a cache, if it does not exist, make it private, and remove what is beyond the limits.
 
-    What was used within the last day stays, as a run may be reading it. A folder with other files in it keeps
-    its permissions: only ours in it are made private.
+    What was used within the last day stays, as a run may be reading it. A folder with other files in it, or one
+    for all users such as /dev/shm, keeps its permissions: only ours in it are made private.
 
     Args:
         folder: its path.
@@ -94,7 +96,7 @@ def open_folder(folder: Path, *, limit_size: bool = True) -> None:
     """
     max_gb, max_days = limits()
     folder.mkdir(0o700, parents=True, exist_ok=True)
-    if all(name == _TAG or _OWN_NAME.fullmatch(name) for name in os.listdir(folder)):
+    if _is_wholly_ours(folder):
         _mark(folder)
         _make_private(folder, folder.stat())
     files = list(_own_files(folder))
@@ -135,7 +137,7 @@ def mark_used(path: Path) -> None:
         os.utime(path)
 
 
-_OwnFile = tuple[str, Path, os.stat_result]
+_OwnFile = tuple[str, str, os.stat_result]
 
 
 def _own_files(folder: Path) -> Iterator[_OwnFile]:
@@ -145,7 +147,7 @@ def _own_files(folder: Path) -> Iterator[_OwnFile]:
             name = _OWN_NAME.fullmatch(file.name)
             if name and file.is_file(follow_symlinks=False):
                 with suppress(FileNotFoundError):  # another process may have removed it
-                    yield name[1], Path(file.path), file.stat(follow_symlinks=False)
+                    yield name[1], file.path, file.stat(follow_symlinks=False)
 
 
 def _grouped(files: Iterable[_OwnFile]) -> list[Entry]:
@@ -162,14 +164,19 @@ def _grouped(files: Iterable[_OwnFile]) -> list[Entry]:
     ]
 
 
+def _is_wholly_ours(folder: Path) -> bool:
+    is_for_all = folder.stat().st_mode & stat.S_ISVTX
+    return not is_for_all and all(name == _TAG or _OWN_NAME.fullmatch(name) for name in os.listdir(folder))
+
+
 def _mark(folder: Path) -> None:
     if not (folder / _TAG).exists():
         with atomic_path(folder / _TAG) as temporary:
             temporary.write_text(_TAG_TEXT)
 
 
-def _make_private(path: Path, status: os.stat_result) -> None:
+def _make_private(path: str | Path, status: os.stat_result) -> None:
     """Take from others what an earlier version let them read; what is another user's stays as it is."""
     if status.st_mode & 0o077:
         with suppress(PermissionError):
-            path.chmod(status.st_mode & 0o700)
+            os.chmod(path, status.st_mode & 0o700)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import time
 from pathlib import Path
 
 import pytest
 
+from eval_tools.cli import main as evaluate
 from igfiqa_head.cli import main
+from igfiqa_head.faces import find_pack
 from igfiqa_head.io.cache_folder import clear, default_folder, entries, open_folder
 
 DAY = 24 * 3600
@@ -57,6 +60,15 @@ def test_a_folder_with_files_of_the_user_keeps_its_permissions_and_stays_in_back
     open_folder(tmp_path)
     assert (mode(tmp_path), mode(ours), mode(theirs)) == (0o755, 0o600, 0o644)
     assert not (tmp_path / "CACHEDIR.TAG").exists()
+
+
+def test_a_folder_for_all_users_stays_so(tmp_path: Path) -> None:
+    file = make(tmp_path, DECODED[0])
+    file.chmod(0o644)
+    tmp_path.chmod(0o1777)
+    open_folder(tmp_path)
+    assert (mode(tmp_path), mode(file)) == (0o1777, 0o600)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_what_was_long_unused_is_removed(tmp_path: Path) -> None:
@@ -146,9 +158,29 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.C
     assert "none" in capsys.readouterr().err
 
 
+@pytest.fixture
+def without_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No HOME, and a user of whom the system knows nothing, as in many containers."""
+    for variable in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}[0])
+
+
+@pytest.mark.usefixtures("without_home")
 def test_without_a_home_there_is_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where there is no such user
     assert default_folder() is None
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the specification
     assert default_folder() is None
+
+
+@pytest.mark.usefixtures("without_home")
+def test_commands_work_without_a_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["cache", "info"]) == 0
+    assert "nothing is kept in work_dirs/cache" in capsys.readouterr().out
+    assert evaluate(["verify", "none.bin", "--recogniser", "none.onnx"]) == 2
+    assert "none.bin" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="there is no insightface pack '~'"):
+        find_pack("~")
