@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from igfiqa_head.io import atomic
+from igfiqa_head.io import atomic, cache_folder
 from igfiqa_head.io.regular_files import regular
 
 SUFFIX = ".f32"
@@ -25,13 +25,16 @@ _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of such files, if it does not exist.
+    """Open a folder of such files, see :func:`igfiqa_head.io.cache_folder.open_folder`.
 
     Raises:
-        ValueError: there is no way to make it, such as where a file has its name.
+        ValueError: there is no way to use it, such as where a file has its name.
     """
     try:
+        cache_folder.open_folder(folder)
         atomic.make_folder(folder)
+    except OSError as error:
+        raise _unusable(folder, str(error.strerror)) from error
     except ValueError as error:
         raise _unusable(folder, str(error)) from error
 
@@ -46,7 +49,10 @@ def load_rows(path: Path, shape: tuple[int, ...]) -> FloatArray | None:
     except OSError:
         return None
     digest, numbers = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
-    return np.frombuffer(numbers, _DTYPE).reshape(shape) if digest == _digest(path, numbers) else None
+    if digest != _digest(path, numbers):
+        return None
+    cache_folder.mark_used(path)
+    return np.frombuffer(numbers, _DTYPE).reshape(shape)
 
 
 def keep_rows(path: Path, rows: FloatArray) -> Path | None:
@@ -59,7 +65,7 @@ def keep_rows(path: Path, rows: FloatArray) -> Path | None:
         return None
     numbers = rows.astype(_DTYPE).tobytes()
     try:
-        with atomic.atomic_path(path) as temporary:
+        with atomic.atomic_path(path, private=True) as temporary:
             temporary.write_bytes(_digest(path, numbers) + numbers)
     except OSError as error:
         raise _unusable(path.parent, str(error.strerror)) from error

@@ -3,6 +3,7 @@
 Names that need torch are loaded when first asked for, so that scoring faces needs no torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from igfiqa_head.quality_head import QualityRegressor
     from igfiqa_head.similarity import certainty_ratio, class_center_similarities
     from igfiqa_head.variance import IntraClassVariance, momentum_at
+
+# From 1.29 on onnxruntime reports to Microsoft which models run where, and looks here when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -5,6 +5,7 @@ Needs the extra ``insightface``. Nothing is downloaded: a pack that is not on th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,8 +118,8 @@ def find_pack(pack: str | Path) -> Path:
     Raises:
         ValueError: there is no such folder; the message says how to get it.
     """
-    installed = PACKS.expanduser()
-    places = [Path(pack).expanduser(), installed / pack] if str(pack) else []
+    installed = Path(os.path.expanduser(PACKS))  # pathlib's raises where there is no such user
+    places = [Path(os.path.expanduser(pack)), installed / pack] if str(pack) else []
     folder = next((place for place in places if place.is_dir()), None)
     if folder is None:
         present = sorted(path.name for path in installed.glob("*") if path.is_dir())

@@ -1,7 +1,8 @@
 """The decoded images of a data set in one file, for machines that cannot decode fast enough.
 
-A cache is ``NAME.npy``, the images as plain bytes, and ``NAME.json``, what they were made from. It is used as
-long as that is what the data set is, else made anew. All processes of a machine map the same file.
+A cache is ``NAME.npy``, the images as plain bytes, and ``NAME.json``, what they were made from and when the
+file was last changed. It is used as long as both are still so, else made anew. All processes of a machine map
+the same file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from igfiqa_head.io import cache_folder
 from igfiqa_head.io.atomic import atomic_path, remove_leftovers
 from trainer.log import LOGGER
 from trainer.prefetch import Draw, Prefetcher
@@ -30,7 +32,7 @@ try:
 except ModuleNotFoundError:  # Windows, where one process trains
     fcntl = None  # type: ignore[assignment]
 
-_FORMAT = 1
+_FORMAT = 2
 _AT_ONCE = 256
 _COMPARED = 64
 
@@ -103,7 +105,7 @@ def open_decoded(dataset: Any, folder: Path, *, source: str, num_workers: int) -
         )
     cache = _Cache(dataset, folder, source, fingerprint)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        cache_folder.open_folder(folder, limit_size=False)  # as large as the data set that was asked for
         with cache.lock():
             return cache.find() or cache.build(num_workers)
     except ChildProcessError:
@@ -121,15 +123,16 @@ class _Cache:
     def __init__(self, dataset: Any, folder: Path, source: str, fingerprint: str) -> None:
         self._dataset, self._source = dataset, source
         self._shape = (len(dataset), *dataset[0][0].shape)
-        origin = {"format": _FORMAT, "source": source, "fingerprint": fingerprint, "shape": self._shape}
-        self._origin = json.dumps(origin, indent=2).encode("ascii")
-        self._images = folder / f"{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}.npy"
+        self._origin = {
+            "format": _FORMAT, "source": source, "fingerprint": fingerprint, "shape": self._shape
+        }  # fmt: skip
+        self._images = folder / f"decoded-{hashlib.sha256(os.fsencode(source)).hexdigest()[:16]}.npy"
         self._json = self._images.with_suffix(".json")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held by one process; it is free again when that process ends, whatever ends it."""
-        with open(self._images.with_suffix(".lock"), "ab") as file:
+        with open(self._images.with_suffix(".lock"), "ab", opener=_private) as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,15 +146,25 @@ class _Cache:
         if not self._images.exists():
             return None
         try:
-            if not _starts_with(self._json, self._origin):
-                raise ValueError("the data set has changed")
+            if not _starts_with(self._json, self._description()):
+                raise ValueError("the file or the data set has changed")
             faces = DecodedFaces(self._images, self._shape, self._dataset.labels)
             self._compare(faces)
         except ValueError as error:
             LOGGER.warning("the decoded images in %s are not used: %s", self._images, error)
             return None
         LOGGER.info("using the decoded images in %s", self._images)
+        cache_folder.mark_used(self._json)
         return faces
+
+    def _description(self) -> bytes:
+        """What the images were made from, and when their file was last changed.
+
+        Whatever writes to the file sets the second time, which no program can set back.
+        """
+        status = self._images.stat()
+        changed = {"modified_ns": status.st_mtime_ns, "changed_ns": status.st_ctime_ns}
+        return json.dumps(self._origin | changed, indent=2).encode("ascii")
 
     def _compare(self, faces: DecodedFaces) -> None:
         count = len(faces)
@@ -166,10 +179,10 @@ class _Cache:
             remove_leftovers(path)
         self._check_space()
         LOGGER.info("decoding the images of %s to %s", self._source, self._images)
-        with atomic_path(self._images) as temporary, open(temporary, "wb") as file:
+        with atomic_path(self._images, private=True) as temporary, open(temporary, "wb") as file:
             self._write(file, num_workers)
-        with atomic_path(self._json) as temporary:
-            temporary.write_bytes(self._origin)
+        with atomic_path(self._json, private=True) as temporary:
+            temporary.write_bytes(self._description())
         return DecodedFaces(self._images, self._shape, self._dataset.labels)
 
     def _check_space(self) -> None:
@@ -190,6 +203,10 @@ class _Cache:
             for faces in prefetcher.read(draws):
                 file.write(faces.images.numpy().data)
                 bar.update(len(faces.images))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _header(shape: Shape) -> bytes:

@@ -107,7 +107,7 @@ def _find_plugins(given: EasyDict, folder: Path) -> None:
 def _found_plugin(plugin: str, folder: Path) -> str:
     if not plugin.endswith(".py"):
         return plugin
-    file = Path(plugin).expanduser()
+    file = Path(os.path.expanduser(plugin))
     places = [folder / file, file]
     for place in places:
         if place.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def recogniser_file(
 
 def _onnx_file(spec: str) -> Path | None:
     """The file that ``spec`` is, or that the pack it names has; None for a checkpoint or a run's folder."""
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
             raise ValueError(f"recognizer={spec!r}: there is no such file")
@@ -86,7 +87,7 @@ def _onnx_file(spec: str) -> Path | None:
 
 
 def _trained(spec: str, network: str | None, plugins: Sequence[str]) -> nn.Module:
-    path = Path(spec).expanduser()
+    path = Path(os.path.expanduser(spec))
     return open_source(path, network=None if path.is_dir() else network, plugins=plugins).backbone
 
 

@@ -15,6 +15,7 @@ from eval_tools.models import Quality, Recogniser, open_quality, open_recogniser
 from eval_tools.on_bad import OnBad
 from eval_tools.test_sets import TestSet, degraded, open_test_set
 from igfiqa_head.command_line import add_onnxruntime, user_path
+from igfiqa_head.io.cache_folder import default_folder
 from igfiqa_head.text import integer, number
 
 T = TypeVar("T")
@@ -104,9 +105,10 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache",
         type=user_path,
-        default=default_cache(),
+        default=default_folder(),
         metavar="FOLDER",
-        help="keeps embeddings and qualities by content; an interrupted run goes on from there",
+        help="keeps embeddings and qualities by content; an interrupted run goes on from there. They are "
+        "biometric data: igfiqa cache shows and clears them",
     )
     parser.add_argument("--no-cache", action="store_true", help="keep nothing")
 
@@ -175,11 +177,6 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         action="store_true",
         help="replace results of other test sets, recognisers or methods, too",
     )
-
-
-def default_cache() -> Path:
-    """``igfiqa`` in the user's cache folder (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "igfiqa"
 
 
 def cache_folder(options: argparse.Namespace) -> Path | None:

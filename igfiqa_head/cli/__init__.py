@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from igfiqa_head.command_line import run_command
 
-COMMANDS = tuple(f"igfiqa_head.cli.{name}" for name in ("score", "install", "demo"))
+COMMANDS = tuple(f"igfiqa_head.cli.{name}" for name in ("score", "install", "demo", "cache"))
 
 DESCRIPTION = """\
 How good are these face images? Scores faces in images, folders, videos and
@@ -22,6 +22,9 @@ examples:
     igfiqa install buffalo_l quality.onnx
   Try it in the browser:
     igfiqa demo quality.onnx --pack buffalo_l
+  See what is kept of faces between runs, and remove it:
+    igfiqa cache info
+    igfiqa cache clear
 
 A quality model comes from training (python train.py ...) or from an export
 (python -m trainer.export ...). `igfiqa COMMAND --help` explains each command."""

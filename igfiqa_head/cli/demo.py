@@ -10,7 +10,8 @@ from igfiqa_head.text import integer
 
 DETAILS = """\
 Opens a page in the browser: drop photographs, see their faces by quality, move a
-threshold. It serves this computer alone, and the images do not leave it.
+threshold. It serves this computer alone, the images do not leave it, and none is left
+when the page ends (docs/privacy.md).
 
   igfiqa demo quality.onnx --pack buffalo_l"""
 

@@ -44,10 +44,10 @@ def _totals(faces: Sequence[ScoredFace]) -> str:
     frames = {(face.source, face.frame) for face in faces if face.is_in_video}
     videos = {source for source, _ in frames}
     people = {(face.source, face.face) for face in faces}
-    places = [_count(len(images), "image")] if images or not frames else []
+    places = [count_of(len(images), "image")] if images or not frames else []
     if frames:
-        places.append(f"{_count(len(frames), 'frame')} of {_count(len(videos), 'video')}")
-    return f"{_count(len(people), 'face')} in {' and '.join(places)}"
+        places.append(f"{count_of(len(frames), 'frame')} of {count_of(len(videos), 'video')}")
+    return f"{count_of(len(people), 'face')} in {' and '.join(places)}"
 
 
 def _is_constant(low: float, high: float) -> bool:
@@ -68,7 +68,8 @@ def problems(rows: Sequence[ScoredFace], *, are_in_file: bool) -> str:
     return "\n".join(lines)
 
 
-def _count(number: int, thing: str) -> str:
+def count_of(number: int, thing: str) -> str:
+    """``1 face``, ``2 faces``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 

@@ -1,13 +1,9 @@
-"""The page as a Gradio app, and the server that keeps it private."""
+"""The page as a Gradio app."""
 
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from ipaddress import ip_address
+import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +17,16 @@ from igfiqa_head.demo.drawing import (
     introduction_html,
     problems_html,
 )
+from igfiqa_head.demo.private_folder import private_folder
 from igfiqa_head.demo.results import Detector, Results, add_photographs, slider_range
+from igfiqa_head.demo.server import (
+    import_gradio,
+    is_loopback,
+    listen,
+    own_requests_only,
+    private_gradio,
+    serve,
+)
 from igfiqa_head.runtime import QualityModel
 
 if TYPE_CHECKING:
@@ -39,7 +44,9 @@ def launch(
     port: int | None = None,
     open_browser: bool = True,
 ) -> None:
-    """Serve the page until Ctrl-C. Uploads pass through a folder of its own, which is removed at the end.
+    """Serve the page until Ctrl-C, SIGTERM or SIGHUP.
+
+    Uploads pass through a folder of its own, which is removed at the end.
 
     Args:
         model_path: a quality model, see :class:`igfiqa_head.runtime.QualityModel`.
@@ -50,35 +57,51 @@ def launch(
         open_browser: show the page.
 
     Raises:
-        ValueError: Gradio is not installed, another computer could reach the host, or the model or the pack
-            cannot be used.
+        ValueError: Gradio is not installed, another computer could reach the host, there is no such port, or
+            the model or the pack cannot be used.
         OSError: the port is taken.
     """
-    _check_loopback(host)
-    gradio = _import_gradio()
+    if not is_loopback(host):
+        raise ValueError(
+            f"host must be localhost or a loopback address such as 127.0.0.1, got {host!r}: the page has no "
+            "password. From another computer: ssh -L 7860:127.0.0.1:7860 here"
+        )
     model = QualityModel(model_path, check_channels=False)
     detector = None
     if pack is not None:
         from igfiqa_head.faces import FaceDetector
 
         detector = FaceDetector(pack, face_size=model.network.image_size[0])
-    with _private_surroundings():
-        page = build_page(model, detector)
-        page.launch(
-            server_name=host,
-            server_port=port,
-            inbrowser=open_browser,
-            max_file_size=MAX_FILE_SIZE,
-            theme=gradio.themes.Base(font=("system-ui", "sans-serif"), font_mono=("monospace",)),
-            css=CSS,
-            i18n=gradio.I18n(en=WORDS),
-            show_error=True,
-            quiet=True,
-            prevent_thread_lock=True,
-            **_NOTHING_ELSE,
-        )
-        print(f"The page is at {page.local_url} until Ctrl-C.", flush=True)
-        page.block_thread()
+    with private_folder() as folder, listen(host, port) as listener, private_gradio(folder):
+        app = _as_server_app(build_page(model, detector))
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}/"
+        print(f"The page is at {url} until Ctrl-C.", flush=True)
+        if open_browser:
+            webbrowser.open(url)
+        serve(own_requests_only(app), listener, folder)
+
+
+def _as_server_app(page: gradio.Blocks) -> Any:
+    """The page as what a server runs, without what Gradio offers beside it."""
+    import fastapi
+
+    gr = import_gradio()
+    return gr.mount_gradio_app(
+        fastapi.FastAPI(openapi_url=None),
+        page,
+        "/",
+        max_file_size=MAX_FILE_SIZE,
+        theme=gr.themes.Base(font=("system-ui", "sans-serif"), font_mono=("monospace",)),
+        css=CSS,
+        i18n=gr.I18n(en=WORDS),
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+    )
 
 
 def build_page(model: QualityModel, detector: Detector | None = None) -> gradio.Blocks:
@@ -91,13 +114,15 @@ def build_page(model: QualityModel, detector: Detector | None = None) -> gradio.
     Raises:
         ValueError: Gradio is not installed.
     """
-    gr = _import_gradio()
+    gr = import_gradio()
     untold = gr.Progress()
 
     def add(before: Results, paths: list[str], wanted: float, progress: Any = untold) -> list[Any]:
-        after = add_photographs(before, progress.tqdm(paths, unit="files"), model, detector)
-        for path in set(paths):
-            Path(path).unlink(missing_ok=True)
+        try:
+            after = add_photographs(before, progress.tqdm(paths, unit="files"), model, detector)
+        finally:
+            for path in set(paths):
+                Path(path).unlink(missing_ok=True)
         return _updates(gr, after, wanted if before.faces else -math.inf, model)
 
     def split(results: Results, threshold: float) -> str:
@@ -106,7 +131,7 @@ def build_page(model: QualityModel, detector: Detector | None = None) -> gradio.
     def clear() -> list[Any]:
         return _updates(gr, Results(), -math.inf, model)
 
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 600)) as page:
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
         results = gr.State(Results())
         gr.HTML(introduction_html(model, finds_faces=detector is not None))
         files = gr.File(
@@ -141,51 +166,3 @@ def _updates(gr: Any, results: Results, wanted: float, model: QualityModel) -> l
         problems_html(results),
         gr.Button(visible=results != Results()),
     ]
-
-
-_NOTHING_ELSE: dict[str, Any] = {
-    "footer_links": [],
-    "share": False,
-    "run_history": False,
-    "enable_monitoring": False,
-    "ssr_mode": False,
-    "mcp_server": False,
-    "pwa": False,
-    "inline": False,
-}
-"""What Gradio offers beside the page, part of it by default or when an environment variable says so."""
-
-
-def _check_loopback(host: str) -> None:
-    try:
-        local = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
-        raise ValueError(
-            f"host must be localhost or a loopback address such as 127.0.0.1, got {host!r}: the page has no "
-            "password. From another computer: ssh -L 7860:127.0.0.1:7860 here"
-        )
-
-
-def _import_gradio() -> Any:
-    try:
-        import gradio
-    except ImportError as error:
-        raise ValueError(f'the page needs Gradio: pip install "igfiqa-head[demo]" ({error})') from error
-    return gradio
-
-
-@contextmanager
-def _private_surroundings() -> Iterator[None]:
-    """Gradio keeps its files in a folder that goes with the block, and finds itself despite a proxy."""
-    with tempfile.TemporaryDirectory(prefix="igfiqa-demo-") as folder:
-        wanted = {"GRADIO_TEMP_DIR": folder, "no_proxy": "*"}
-        before = {name: os.environ[name] for name in wanted if name in os.environ}
-        os.environ.update(wanted)
-        try:
-            yield
-        finally:
-            for name in wanted:
-                del os.environ[name]
-            os.environ.update(before)

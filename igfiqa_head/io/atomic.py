@@ -11,18 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PRIVATE = 0o600
 _ADDED = 14  # bytes of the name of a temporary file that are not of the file's own
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Yield an empty temporary file to write to; it becomes ``path`` when the block ends without an error.
 
     The temporary file lies in the same folder (a rename is atomic within one file system only), keeps
     the suffix (some writers choose their format by it) and is removed if the block raises. Contents are
     flushed to the disk before the rename, so a crash cannot leave an empty file under the final name.
-    The permissions are those of the file that is replaced, else those of any new file. A symbolic link is
-    replaced, not followed.
+    The permissions are those of the file that is replaced, else those of any new file; a ``private`` file is
+    for this user alone. A symbolic link is replaced, not followed.
 
     Raises:
         OSError: the folder does not exist, or the file cannot be written; it names ``path``.
@@ -30,10 +31,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     temporary = _temporary(target)
     try:
-        _create(temporary, _mode(target))
+        _create(temporary, _PRIVATE if private else _mode(target))
         yield temporary
         _flush(temporary)
-        replace(temporary, target)
+        (os.replace if private else replace)(temporary, target)
         flush_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -198,7 +200,7 @@ def _size(path: Path) -> int:
 def _cached(folder: Path, images: Images) -> Path:
     """A file of four rows, of all chunks but the last."""
     apply(Means(), images, folder)
-    files = sorted(folder.iterdir(), key=_size)
+    files = sorted(folder.glob("*.f32"), key=_size)
     assert len(files) == 3
     return files[-1]
 
@@ -210,7 +212,7 @@ def test_damaged_files_are_computed_anew(tmp_path: Path, damage) -> None:  # typ
     again = Means()
     np.testing.assert_array_equal(np.asarray(apply(again, images, tmp_path)), images.expected())
     assert again.asked == 4
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.glob("*.f32"))) == 3
     healed = Means()
     apply(healed, images, tmp_path)
     assert healed.asked == 0
@@ -388,3 +390,16 @@ def test_the_progress_bar_is_for_terminals(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     apply_cached({"m": Means()}, Images(5), None, title="lfw")
     assert "lfw: 100%" in capsys.readouterr().err
+
+
+def test_only_this_user_can_read_what_is_kept_and_its_use_is_noted(tmp_path: Path) -> None:
+    images, folder = Images(10), tmp_path / "cache"
+    apply(Means(), images, folder)
+    files = list(folder.glob("*.f32"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    earlier = time.time() - 80 * 24 * 3600
+    for path in files:
+        os.utime(path, (earlier, earlier))
+    apply(Means(), images, folder)
+    assert all(path.stat().st_mtime > time.time() - 60 for path in files)

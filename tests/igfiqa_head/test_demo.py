@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import gradio
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from igfiqa_head import demo
 from igfiqa_head.demo import Results, ScoredFace, add_photographs, slider_range
 from igfiqa_head.demo.drawing import counts_html, faces_html, problems_html
+from igfiqa_head.demo.server import listen, own_requests_only, serve
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.io.images import decode_image
 from igfiqa_head.runtime import QualityModel
@@ -178,3 +184,56 @@ def test_importing_it_loads_neither_gradio_nor_torch() -> None:
         "import sys, igfiqa_head.demo; sys.exit(bool({'gradio', 'torch', 'insightface'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 99999])
+def test_a_port_that_cannot_be_is_an_error(port: int, folder: Path) -> None:
+    with pytest.raises(ValueError, match=f"port must be from 1 to 65535, got {port}"):
+        demo.launch(folder / "quality.onnx", port=port)
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "is_answered"),
+    [
+        ("127.0.0.1:7860", None, True),
+        ("localhost:8000", "http://localhost:8000", True),
+        ("[::1]:7860", "http://[::1]:7860", True),
+        ("127.0.0.1:7860", "http://127.0.0.1:7861", False),
+        ("127.0.0.1:7860", "http://evil.example", False),
+        ("127.0.0.1:7860", "null", False),
+        ("evil.example:7860", "http://evil.example:7860", False),
+        ("127.0.0.1.evil.example", None, False),
+        ("localhost.evil.example", None, False),
+        ("192.168.1.5:7860", None, False),
+        ("[::1", None, False),
+        ("", None, False),
+    ],
+)
+def test_only_requests_of_the_page_itself_are_answered(
+    host: str, origin: str | None, is_answered: bool
+) -> None:
+    client = TestClient(own_requests_only(PlainTextResponse("a face")))
+    headers = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    answer = client.get("/", headers=headers)
+    assert (answer.status_code == 200, answer.text == "a face") == (is_answered, is_answered)
+
+
+def test_uploads_are_removed_though_the_model_fails(
+    folder: Path, model: QualityModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "score", lambda _: 1 / 0)
+    upload = Path(shutil.copy(folder / "crop_0.png", tmp_path / "upload.png"))
+    page = demo.build_page(model)
+    add = next(function.fn for function in page.fns.values() if function.name == "add")
+    with pytest.raises(ZeroDivisionError):
+        add(Results(), [str(upload)], 0.0, progress=gradio.Progress())
+    assert not upload.exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": "broken"})
+
+    with listen("127.0.0.1", None) as listener, pytest.raises(OSError, match="server has ended by itself"):
+        serve(broken, listener, tmp_path)

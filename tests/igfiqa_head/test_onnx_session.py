@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from igfiqa_head.onnx_session import available_providers, open_session
 from igfiqa_head.runtime import QualityModel
 from tests.onnx_models import write_model
 
+ROOT = Path(__file__).resolve().parents[2]
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -75,3 +79,20 @@ def test_a_provider_that_is_there_but_does_not_work_is_told(
         assert open_session(OnnxFile(path), ["CUDA", "CPU"]).get_providers() == [CPU]
     with pytest.raises(ValueError, match="CUDAExecutionProvider does not work on this machine"):
         open_session(OnnxFile(path), ["CUDA"])
+
+
+def test_nothing_is_reported_to_the_maker_of_onnxruntime(tmp_path: Path) -> None:
+    """Which would put the number of this machine into the home folder, before it sends anything."""
+    model = write_model(tmp_path / "quality.onnx", {"quality": 1}, size=112)
+    home = tmp_path / "home"
+    home.mkdir()
+    switches = ("ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in switches}
+    code = f"from igfiqa_head.runtime import QualityModel; QualityModel({str(model)!r}, threads=1)"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT,
+        env=environment | {"HOME": str(home), "TMPDIR": str(home)},
+    )
+    assert list(home.rglob("*")) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,12 @@ def test_a_full_disk_is_told_of_by_the_name_of_the_file(tmp_path: Path) -> None:
         atomic_path(tmp_path / "scores.csv"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+def test_a_private_file_is_this_users_alone_from_the_start(tmp_path: Path) -> None:
+    (tmp_path / "face.npy").touch(0o644)
+    with atomic_path(tmp_path / "face.npy", private=True) as temporary:
+        temporary.write_text("new")
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "face.npy").stat().st_mode) == 0o600
 
 
 def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def assert_holds(faces: Any, images: np.ndarray, labels: list[int] = LABELS) -> 
 
 
 def of_folder(cache: Path) -> list[str]:
-    return sorted(path.suffix for path in cache.iterdir())
+    return sorted(path.suffix for path in cache.iterdir() if path.name != "CACHEDIR.TAG")
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -124,6 +125,36 @@ def test_a_change_that_leaves_size_and_time_alone_is_noticed_by_the_images(
     os.utime(records / "train.rec", ns=(status.st_atime_ns, status.st_mtime_ns))
     assert_holds(decode(records, cache), pictures()[[1, *range(1, 8)]])
     assert any("image 0 is not that of the data set" in line for line in log_lines)
+
+
+def test_images_that_were_overwritten_in_the_cache_are_noticed(
+    records: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, log_lines: list[str]
+) -> None:
+    monkeypatch.setattr("trainer.decoded_cache._COMPARED", 2)  # the first and the last
+    path = decode(records, cache).path
+    before = path.stat()
+    with open(path, "r+b") as file:
+        file.seek(-4 * SIDE * SIDE * 3, os.SEEK_END)
+        file.write(bytes(SIDE * SIDE * 3))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert_holds(decode(records, cache), pictures())
+    assert any("the file or the data set has changed" in line for line in log_lines)
+
+
+def test_only_this_user_can_read_it(records: Path, cache: Path) -> None:
+    decode(records, cache)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in cache.iterdir() if path.name != "CACHEDIR.TAG"}
+    assert (stat.S_IMODE(cache.stat().st_mode), modes) == (0o700, {0o600})
+
+
+def test_being_used_is_noted(records: Path, cache: Path) -> None:
+    decode(records, cache)
+    (note,) = cache.glob("*.json")
+    os.utime(note, (0, 0))
+    for path in cache.glob("*.lock"):
+        os.utime(path, (0, 0))
+    decode(records, cache)
+    assert note.stat().st_mtime > time.time() - 60
 
 
 def cut(path: Path) -> None:
