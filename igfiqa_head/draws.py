@@ -37,4 +37,4 @@ def keyed_uniforms(*key: int | npt.ArrayLike, count: int) -> npt.NDArray[np.floa
             state = _mix(state + _GOLDEN) ^ np.asarray(part, dtype=np.int64).astype(np.uint64)
         columns = np.arange(1, count + 1, dtype=np.uint64)
         bits = _mix(_mix(state)[..., None] + columns * _GOLDEN)
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return (bits >> np.uint64(11)) * np.float64(2.0**-53)

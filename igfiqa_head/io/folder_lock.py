@@ -8,7 +8,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 try:
@@ -39,7 +39,7 @@ def locked(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
     path = Path(folder) / LOCK_FILE
     descriptor = _take(path)
     try:
-        since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         text = f"process {os.getpid()} on {socket.gethostname()} since {since} ({who})"
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode("utf-8", "backslashreplace"), 0)

@@ -112,6 +112,8 @@ def test_a_full_disk_is_told_of_by_the_name_of_the_file(tmp_path: Path) -> None:
         atomic_path(tmp_path / "scores.csv"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_private_file_is_this_users_alone_from_the_start(tmp_path: Path) -> None:
     (tmp_path / "face.npy").touch(0o644)
     with atomic_path(tmp_path / "face.npy", private=True) as temporary:

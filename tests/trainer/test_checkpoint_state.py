@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from easydict import EasyDict
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.gloo import start
 from tests.trainer.trainers import assert_same, make
-from trainer.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from trainer.loop import Trainer
+from trainer.checkpoint import checkpoint_path, save_checkpoint
 from trainer.position import Position
 from trainer.torch_files import CheckpointError, load_safely
 
@@ -69,7 +65,9 @@ KINDS: list[Callable[[Any], Any]] = [
 
 def places(state: Any, place: Place = ()) -> Iterator[Place]:
     """Of all entries of nested dicts and lists."""
-    entries = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    entries = (
+        state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    )
     for key, value in entries:
         yield (*place, key)
         yield from places(value, (*place, key))
