@@ -64,7 +64,7 @@ class FolderFiles:
     Attributes:
         images: sorted names of the images.
         unread: name of a picture that is not read -> why.
-        others: files that are no pictures, and what is hidden.
+        others: files that are no pictures, pipes and the like, and what is hidden.
         folders: sub-folders.
     """
 
@@ -96,7 +96,7 @@ def folder_files(folder: str, root: str) -> FolderFiles:
             raise ValueError(f"{entry.path} {LEADS_OUT} {root}: copy the file instead")
         if entry.is_dir():
             found.folders.append(entry.name)
-        elif suffix_of(entry.name) in IMAGE_SUFFIXES:
+        elif suffix_of(entry.name) in IMAGE_SUFFIXES and entry.is_file():
             found.images.append(entry.name)
         elif (why := why_unread(entry.path)) is not None:
             found.unread[entry.name] = why

@@ -53,6 +53,20 @@ def test_nothing_is_lost_when_files_are_bad(here: Path, capsys: pytest.CaptureFi
     assert "not scored: 5" in capsys.readouterr().err
 
 
+def test_a_folder_of_links_to_images_elsewhere_is_scored_where_it_is_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_aligned(here / "own", 2)
+    (here / "set").mkdir()
+    for path in (here / "own").iterdir():
+        (here / "set" / path.name).symlink_to(path)
+    assert score("set") == 1
+    printed = capsys.readouterr().err
+    assert "not scored: 2" in printed
+    assert "leads out of set; --follow-links follows" in printed
+    assert score("set", "--follow-links") == 0
+
+
 def test_everything_in_a_folder_is_scored_or_listed_or_counted(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -119,12 +119,17 @@ class TestErrors:
             ImageFolderDataset(tmp_path)[0]
 
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-    def test_a_pipe_among_the_images_is_not_waited_for(self, tmp_path: Path) -> None:
-        write_face(tmp_path / "id" / "1.png")
-        os.mkfifo(tmp_path / "id" / "2.png")
+    def test_a_pipe_is_no_image_and_not_waited_for(self, tmp_path: Path) -> None:
+        for name in ("1.png", "2.png"):
+            write_face(tmp_path / "id" / name)
         dataset = ImageFolderDataset(tmp_path)
+        (tmp_path / "id" / "2.png").unlink()
+        os.mkfifo(tmp_path / "id" / "2.png")
         with pytest.raises(ValueError, match=r"id/2\.png: it is a pipe, expected a regular file"):
             dataset[1]
+        dataset = ImageFolderDataset(tmp_path)
+        assert len(dataset) == 1
+        assert dataset.notes == ("files passed over, hidden or no pictures: 1: id/2.png.",)
 
     def test_other_sizes(self, tmp_path: Path) -> None:
         write_face(tmp_path / "id" / "face.png", side=96)
