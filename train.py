@@ -36,7 +36,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped."""
+    """Returns the exit status: 0, 1 for an error (told in one line), 128 + signal number if stopped.
+
+    A fault of the program itself is told as by :func:`igfiqa_head.command_line.exit_status`.
+    """
     options = parse_arguments(arguments)
     return exit_status(
         partial(_train, options),

@@ -25,9 +25,9 @@ _REPORT = (
     "this is a fault of the program, or of a plugin named in the lines above: please report it, with these "
     "lines, to the issue tracker of either"
 )
-# How libraries in C++, which raise plain RuntimeErrors, speak of memory.
+# How libraries in C++, whose errors have no base in common with MemoryError, speak of memory.
 _NO_MEMORY = re.compile(
-    r"bad.alloc|(allocate|not enough|insufficient) memory|out of memory|ALLOC_FAILED", re.IGNORECASE
+    r"bad.alloc|(allocate|not enough|insufficient) memory|out ?of ?memory|ALLOC_FAILED", re.IGNORECASE
 )
 
 
@@ -143,7 +143,8 @@ def exit_status(
 
 
 def _is_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None
+    named = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(named) is not None
 
 
 def _tell_of_fault(error: Exception, prefix: str) -> None:
