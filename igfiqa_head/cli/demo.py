@@ -9,7 +9,8 @@ from igfiqa_head.command_line import Commands, command, user_path
 
 DETAILS = """\
 Opens a page in the browser: drop photographs, see their faces by quality, move a
-threshold. It serves this computer alone, and the images do not leave it.
+threshold. It serves this computer alone, the images do not leave it, and none is left
+when the page ends (docs/privacy.md).
 
   igfiqa demo quality.onnx --pack buffalo_l"""
 

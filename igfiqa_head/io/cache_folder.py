@@ -25,6 +25,7 @@ MAX_GB = 10.0
 MAX_DAYS = 90.0
 
 _GB, _DAY = 1e9, 24 * 3600.0
+_STARTED = time.time()
 _OWN_NAME = re.compile(r"\.?([0-9a-f]{64}|decoded-[0-9a-f]{16})(\.[0-9a-f]+)?\.(f32|npy|json|lock)")
 _TAG = "CACHEDIR.TAG"
 _TAG_TEXT = """\
@@ -83,8 +84,9 @@ def _limit(variable: str, default: float) -> float:
 def open_folder(folder: Path, *, limit_size: bool = True) -> None:
     """Make a cache, if it does not exist, make it private, and remove what is beyond the limits.
 
-    What was used within the last day stays, as a run may be reading it. A folder with other files in it, or one
-    for all users such as /dev/shm, keeps its permissions: only ours in it are made private.
+    What was used within the last day, or since this program was started, stays, as it may still be read. A
+    folder with other files, or one for all users such as /dev/shm, keeps its permissions: only ours in it are
+    made private.
 
     Args:
         folder: its path.
@@ -105,8 +107,9 @@ def open_folder(folder: Path, *, limit_size: bool = True) -> None:
     size, now = 0, time.time()
     for entry in sorted(_grouped(files), key=lambda entry: -entry.used):
         size += entry.size
-        unused = now - entry.used
-        if unused > max_days * _DAY or (limit_size and size > max_gb * _GB and unused > _DAY):
+        is_old = now - entry.used > max_days * _DAY
+        is_beyond = limit_size and size > max_gb * _GB
+        if (is_old or is_beyond) and entry.used < min(now - _DAY, _STARTED):
             entry.remove()
 
 

@@ -207,6 +207,13 @@ def test_a_comparison_without_quality_methods_has_a_page(comparison: Comparison,
     text = _without_scripts((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert 'id="curves"' not in text
     assert 'id="verification"' in text
+    assert "biometric" not in text
+
+
+def test_a_page_with_faces_says_what_it_holds(comparison: Comparison, tmp_path: Path) -> None:
+    write_report(_renamed(comparison), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "This file holds these images, which are biometric data" in page
 
 
 @pytest.mark.parametrize("package", ["plotly", "jinja2"])

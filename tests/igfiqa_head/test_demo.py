@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from igfiqa_head import demo
 from igfiqa_head.demo import Results, ScoredFace, add_photographs, slider_range
 from igfiqa_head.demo.drawing import counts_html, faces_html, problems_html
-from igfiqa_head.demo.server import own_requests_only
+from igfiqa_head.demo.server import listen, own_requests_only, serve
 from igfiqa_head.faces import FaceDetector
 from igfiqa_head.io.images import decode_image
 from igfiqa_head.runtime import QualityModel
@@ -227,3 +228,12 @@ def test_uploads_are_removed_though_the_model_fails(
     with pytest.raises(ZeroDivisionError):
         add(Results(), [str(upload)], 0.0, progress=gradio.Progress())
     assert not upload.exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_that_ends_by_itself_is_an_error(tmp_path: Path) -> None:
+    async def broken(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "lifespan.startup.failed", "message": "broken"})
+
+    with listen("127.0.0.1", None) as listener, pytest.raises(OSError, match="server has ended by itself"):
+        serve(broken, listener, tmp_path)
