@@ -186,5 +186,7 @@ def _remember_loaded(module: Any, _: object) -> None:
     """A hook that has a name, unlike a lambda, can be pickled with the module."""
     v = module.variance
     if not ((v > -_ROUNDING) & (v < 2 + _ROUNDING)).all():
-        raise ValueError(f"variance must lie in [0, 2] as means of 1 - CCS do, got {v.min():g} to {v.max():g}")
+        raise ValueError(
+            f"variance must lie in [0, 2] as means of 1 - CCS do, got {v.min():g} to {v.max():g}"
+        )
     module._remember()
