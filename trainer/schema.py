@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 
+_MANY = 2**31 - 1  # of anything that is counted
+_MOST = 1e38  # float32, which all is computed in, holds little more
+
+
 @dataclass(frozen=True)
 class Accepts:
     """The values of one key: a test and the words for it. ``kind`` guides the reading of a command line."""
@@ -25,29 +29,29 @@ def _is_integer(x: Any) -> bool:
 
 
 def _is_number(x: Any) -> bool:
-    return _is_integer(x) or (isinstance(x, float) and math.isfinite(x))
+    return (_is_integer(x) or isinstance(x, float)) and -_MOST <= x <= _MOST
 
 
-def integer(low: int, high: float = math.inf) -> Accepts:
-    words = f"an integer >= {low}" if high == math.inf else f"an integer in [{low}, {high}]"
+def integer(low: int, high: int = _MANY) -> Accepts:
+    words = f"an integer >= {low}" if high == _MANY else f"an integer in [{low}, {high}]"
     return Accepts(lambda x: _is_integer(x) and low <= x <= high, words)
 
 
-def number(low: float, high: float = math.inf) -> Accepts:
-    words = f"a number >= {low}" if high == math.inf else f"a number in [{low}, {high}]"
+def number(low: float, high: float = _MOST) -> Accepts:
+    words = f"a number >= {low}" if high == _MOST else f"a number in [{low}, {high}]"
     return Accepts(lambda x: _is_number(x) and low <= x <= high, words)
 
 
-def positive(high: float = math.inf) -> Accepts:
-    words = "a number > 0" if high == math.inf else f"a number in (0, {high}]"
+def positive(high: float = _MOST) -> Accepts:
+    words = "a number > 0" if high == _MOST else f"a number in (0, {high}]"
     return Accepts(lambda x: _is_number(x) and 0 < x <= high, words)
 
 
 def choice(*options: str) -> Accepts:
-    return Accepts(lambda x: x in options, f"one of {', '.join(map(repr, options))}", "text")
+    return Accepts(lambda x: isinstance(x, str) and x in options, f"one of {', '.join(map(repr, options))}", "text")
 
 
-def number_range(low: float, high: float = math.inf) -> Accepts:
+def number_range(low: float, high: float = _MOST) -> Accepts:
     def test(x: Any) -> bool:
         return (
             isinstance(x, (tuple, list))
@@ -65,7 +69,8 @@ def list_of(item: Accepts, words: str) -> Accepts:
 
 def some_of(*options: str) -> Accepts:
     def test(x: Any) -> bool:
-        return isinstance(x, (list, tuple)) and 0 < len(x) == sum(option in x for option in options)
+        is_list = isinstance(x, (list, tuple)) and all(isinstance(name, str) for name in x)
+        return is_list and 0 < len(x) == sum(option in x for option in options)
 
     return Accepts(test, f"a list of some of {', '.join(map(repr, options))}, each once", "list")
 
