@@ -43,6 +43,7 @@ from trainer.results import (
 )
 from trainer.run_files import resolved
 from trainer.run_on_top import run_on_top
+from trainer.same_run import check_same_data, check_same_recipe
 from trainer.sources import origin
 
 _COMPARED_IMAGES = 8
@@ -75,6 +76,7 @@ def run(config: EasyDict) -> dict[str, Any]:
     torch.backends.cudnn.benchmark = True  # all batches are of one size
     output = Path(config.output)
     with training_processes(device, config.rank_timeout) as ranks:
+        check_same_recipe(config, ranks)
         earlier = check_output(
             output,
             resume=config.resume,
@@ -106,6 +108,7 @@ def _train(
     with closing(RunLog(config.frequent, bars=ranks.rank == 0)) as log:
         split = build_data.build_split(config, build_data.build_train_set(config))
         dataset = split.training_set
+        check_same_data(dataset, ranks)
         trainer = build.build_trainer(config, dataset, log, device, ranks)
         if ranks.rank == 0:
             test_sets = build_data.build_test_sets(config, split)
