@@ -6,7 +6,8 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ from tqdm import tqdm
 from eval_tools.curve_points import curve_points
 from eval_tools.plots import plot_det, plot_erc_panels, plot_quality_histogram, plot_similarity_histogram
 from eval_tools.result_tables import area_table, significance_table, verification_table
-from eval_tools.results import JSON_FILE, Comparison, CurveKey, VerificationSummary
+from eval_tools.results import JSON_FILE, Comparison, CurveKey, VerificationSummary, read_settings
 from eval_tools.significance import PairedComparison
 from eval_tools.tables import Table
-from igfiqa_head.io.atomic import atomic_path, make_folder
+from igfiqa_head.io.atomic import atomic_path, make_folder, make_subfolder
+from igfiqa_head.io.folder_lock import locked
+from igfiqa_head.io.written_files import LIST_FILE, written_together
 
 FIGURE_SUFFIXES = (".png", ".pdf")
 FIGURES = "figures"
 REPORT_FILE = "report.html"
+INPUTS = ("test sets", "pairs", "recogniser", "quality")
+"""Settings that tell what a run was made of, as it was named on the command line."""
 
 
 def tables(comparison: Comparison) -> dict[str, Table]:
@@ -40,47 +45,81 @@ def _written_tables(comparison: Comparison) -> dict[str, Table]:
     return tables(comparison) | differences
 
 
+@contextmanager
+def results_folder(folder: Path, settings: Mapping[str, str], *, overwrite: bool = False) -> Iterator[None]:
+    """Hold the folder of a run while it computes and writes, or find out before that it cannot write there.
+
+    Results of an earlier run are replaced if that had the same inputs, see :data:`INPUTS`.
+
+    Args:
+        folder: made if it does not exist.
+        settings: of the run, see :class:`eval_tools.results.Comparison`.
+        overwrite: whether results of other inputs are replaced, too.
+
+    Raises:
+        ValueError: it cannot be made, another process writes to it, it holds results of other inputs or
+            something else, or its ``figures`` are a link.
+    """
+    make_folder(folder)
+    with locked(folder, settings.get("command", "an evaluation")):
+        make_subfolder(folder / FIGURES)
+        _check_content(folder, settings, overwrite)
+        yield
+
+
+def _check_content(folder: Path, settings: Mapping[str, str], overwrite: bool) -> None:
+    if not any((folder / name).is_file() for name in (JSON_FILE, LIST_FILE)):
+        paths = [*folder.iterdir(), *(folder / FIGURES).iterdir()]
+        others = [path for path in paths if path.name != FIGURES and not path.name.startswith(".")]
+        if others:
+            raise ValueError(f"{folder} holds other files, such as {others[0]}: name a new or empty folder")
+        return
+    earlier = read_settings(folder)
+    if not overwrite and any(earlier.get(name) != settings.get(name) for name in INPUTS):
+        command = earlier.get("command", "unknown")
+        raise ValueError(
+            f"{folder} holds the results of other inputs (command: {command}): name another --output, or add "
+            "--overwrite to replace them"
+        )
+
+
 def write_outputs(
     comparison: Comparison, folder: Path, *, bands: bool | None = None, progress: bool = True
 ) -> bool:
     """Write everything a comparison gives; returns whether the page is part of it.
 
-    The page needs the extra ``report`` and is left out where that is not installed. ``bands`` is as in
-    :func:`eval_tools.plots.plot_erc_panels`.
+    All files are written before any of an earlier run is replaced; what is left of that run is then removed,
+    unless somebody changed it. The page needs the extra ``report`` and is left out where that is not
+    installed. ``bands`` is as in :func:`eval_tools.plots.plot_erc_panels`.
     """
-    prepare_folder(folder)
-    for path in [*folder.glob("erc_*"), *folder.glob("verification.*"), *(folder / FIGURES).iterdir()]:
-        path.unlink()  # of an earlier run with other methods or protocols
-    (folder / REPORT_FILE).unlink(missing_ok=True)
-    comparison.save(folder)
+    has_page = all(importlib.util.find_spec(package) for package in ("plotly", "jinja2"))
+    make_folder(folder)
+    with written_together(folder, comparison.number, instead_of_all=True) as new:
+        comparison.save(new)
+        _write_tables(comparison, new)
+        _draw_figures(comparison, new / FIGURES, bands, progress)
+        if has_page:
+            from eval_tools.report import write_report
+
+            write_report(comparison, new / REPORT_FILE)
+    return has_page
+
+
+def _write_tables(comparison: Comparison, folder: Path) -> None:
     for name, table in _written_tables(comparison).items():
         write_text(folder / f"{name}.csv", table.to_csv())
         write_text(folder / f"{name}.tex", table.to_latex())
     for protocol in comparison.names("protocol"):
         write_text(folder / f"erc_{protocol}_curves.csv", curve_points(comparison, protocol))
     write_text(folder / "results.json", json.dumps(summary(comparison), indent=2) + "\n")
+
+
+def _draw_figures(comparison: Comparison, folder: Path, bands: bool | None, progress: bool) -> None:
+    folder.mkdir()
     drawings = dict(_figures(comparison, bands))
     for name, draw in tqdm(drawings.items(), desc="figures", disable=None if progress else True):
         for suffix in FIGURE_SUFFIXES:
-            draw(folder / FIGURES / f"{name}{suffix}")
-    if not all(importlib.util.find_spec(package) for package in ("plotly", "jinja2")):
-        return False
-    from eval_tools.report import write_report
-
-    write_report(comparison, folder / REPORT_FILE)
-    return True
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, or find out that it cannot be written to before hours of computing.
-
-    Raises:
-        ValueError: it cannot be made, or holds something else.
-    """
-    make_folder(folder / FIGURES)
-    others = [path for path in folder.iterdir() if path.name != FIGURES]
-    if others and not (folder / JSON_FILE).is_file():
-        raise ValueError(f"{folder} holds other files, such as {others[0].name}: name a new or empty folder")
+            draw(folder / f"{name}{suffix}")
 
 
 def _figures(comparison: Comparison, bands: bool | None) -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -119,7 +158,12 @@ def summary(comparison: Comparison) -> dict[str, Any]:
         protocols = content[curve_key.test_set][curve_key.recogniser]["erc"]
         fmrs = protocols.setdefault(curve_key.protocol, {})
         fmrs.setdefault(repr(curve_key.fmr), {})[curve_key.method] = _curve(comparison, curve_key)
-    return {"settings": dict(comparison.settings), "limit": comparison.limit, "test_sets": content}
+    return {
+        "number": comparison.number,
+        "settings": dict(comparison.settings),
+        "limit": comparison.limit,
+        "test_sets": content,
+    }
 
 
 def write_text(path: Path, text: str) -> None:

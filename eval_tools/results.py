@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval_tools.columns import read_npz
-from eval_tools.curve import ErrorRejectionCurve
+from eval_tools.curve import ErrorRejectionCurve, Protocol
 from eval_tools.scores import FloatArray, IntArray, resolves
 from eval_tools.significance import Band, PairedComparison
 from eval_tools.type_hints import fits
 from eval_tools.verification import OperatingPoint
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.io.written_files import check_one_moment
 
 JSON_FILE, ARRAYS_FILE = "comparison.json", "arrays.npz"
+_ADVICE = "run the command that wrote them again"
 
 
 class CurveKey(NamedTuple):
@@ -135,6 +140,7 @@ class Comparison:
         limit: right end of the discard axis up to which areas are taken, None for each curve's own end.
         curves, verification, quality, significance: what was measured; the quality [N] of every image.
         galleries: faces to look at.
+        number: tells the run from others, in all of its files.
     """
 
     settings: Mapping[str, str]
@@ -144,6 +150,7 @@ class Comparison:
     quality: Mapping[QualityKey, FloatArray]
     significance: Mapping[SignificanceKey, tuple[PairedComparison, ...]]
     galleries: tuple[Gallery, ...]
+    number: str = field(default_factory=lambda: secrets.token_hex(6))
 
     def resolves(self, key: CurveKey) -> bool:
         """Whether the target FMR is resolved at all points that the area of a curve rests on."""
@@ -164,7 +171,7 @@ class Comparison:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the folder; each file is replaced atomically."""
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {"number": np.array(self.number)}
         document = _encode(self, arrays)
         with atomic_path(Path(folder) / ARRAYS_FILE) as temporary:
             np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
@@ -176,7 +183,7 @@ class Comparison:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: no results in the folder, or damaged ones.
+            ValueError: no results in the folder, damaged ones, or files of two runs.
         """
         paths = Path(folder) / JSON_FILE, Path(folder) / ARRAYS_FILE
         if not all(path.is_file() for path in paths):
@@ -184,14 +191,27 @@ class Comparison:
                 f"{folder} holds no results ({JSON_FILE} and {ARRAYS_FILE}): name the folder that "
                 "`igfiqa-eval compare --output` wrote"
             )
+        check_one_moment(folder, (JSON_FILE, ARRAYS_FILE), _ADVICE)
         try:
-            document = json.loads(paths[0].read_text(encoding="utf-8"))
-            content = _decode(document, read_npz(paths[1]))
+            document, arrays = json.loads(paths[0].read_text(encoding="utf-8")), read_npz(paths[1])
+            numbers = document["fields"].get("number"), arrays.get("number")
+            content = _decode(document, arrays)
             if not isinstance(content, cls):
                 raise ValueError(f"{JSON_FILE} holds a {type(content).__name__}, expected a comparison")
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the results in {folder} are damaged: {error!r}") from error
+        if len({str(number) for number in numbers}) > 1:
+            raise ValueError(f"{paths[1]} is of another run than {JSON_FILE} beside it: {_ADVICE}")
         return content
+
+
+def read_settings(folder: Path) -> dict[str, str]:
+    """The settings of the results in a folder, empty if they cannot be read."""
+    try:
+        document = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        return dict(_decode(document["fields"]["settings"], {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
 
 
 _CLASSES: dict[str, type] = {
@@ -212,6 +232,9 @@ _CLASSES: dict[str, type] = {
         VerificationSummary,
     )
 }
+
+
+_hints = cache(get_type_hints)
 
 
 def _encode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
@@ -244,7 +267,7 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
         return {_decode(key, arrays): _decode(item, arrays) for key, item in value["items"]}
     kind = _CLASSES[value["class"]]
     fields = {name: _decode(item, arrays) for name, item in value["fields"].items()}
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, content in fields.items():
         if not fits(content, hints[name]):
             raise ValueError(f"{kind.__name__}.{name} is a {type(content).__name__} that is no {hints[name]}")
@@ -255,32 +278,104 @@ def _decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
 
 
 def _is_consistent(content: Any) -> bool:
-    """Whether arrays that belong together have the same length, and what is referred to is there."""
+    """Whether numbers are what they can be, arrays that belong together have the same length, and what is
+    referred to is there."""
     match content:
+        case CurveKey() | SignificanceKey():
+            return content.protocol in get_args(Protocol) and _is_target(content.fmr)
         case Band():
-            return _same_length(content.discard, content.low, content.high)
-        case ErrorRejectionCurve():
-            counts = (content.n_discarded, content.n_errors, content.n_genuine, content.n_impostor)
-            chosen = (content.threshold, content.effective_fmr)
-            length = content.discard.size
+            rates, gaps = (content.low, content.high), np.isnan(content.low)
             return (
-                _same_length(content.discard, *counts)
-                and _same_length(content.best_errors)
-                and all(np.shape(value) in ((), (1,), (length,)) for value in chosen)
+                _same_length(content.discard, *rates)
+                and _ascends(content.discard, 0, 1)
+                and bool((gaps == np.isnan(content.high)).all() and (gaps | (rates[0] <= rates[1])).all())
+                and _are_within(content.low[~gaps], 0)
+                and 0 < content.level < 1
             )
+        case ErrorRejectionCurve():
+            return _is_curve(content)
+        case MeasuredCurve():
+            return not content.area < 0 and 0 <= content.tied <= 1
+        case PairedComparison():
+            return not content.low > content.high and not (content.p_value < 0 or content.p_value > 1)
         case VerificationSummary():
             bins = (content.genuine, content.impostor)
-            return _same_length(content.det_fmr, content.det_fnmr) and _same_length(content.edges[1:], *bins)
+            rates = (content.det_fmr, content.det_fnmr)
+            return (
+                _same_length(*rates)
+                and _same_length(content.edges[1:], *bins)
+                and _ascends(content.det_fmr, 0, 1)
+                and _ascends(content.det_fnmr[::-1], 0, 1)
+                and _ascends(content.edges)
+                and all(_are_within(counts, 0) for counts in bins)
+                and min(content.n_genuine, content.n_impostor) > 0
+                and (content.eer == 0 or _is_target(content.eer) or content.eer == 1)
+            )
         case OperatingPoint():
-            return content.n_genuine > 0 and content.n_impostor > 0
+            return (
+                _is_target(content.target_fmr)
+                and 0 <= content.n_false_match <= content.n_impostor > 0
+                and 0 <= content.n_false_non_match <= content.n_genuine > 0
+            )
         case GalleryItem():
             return len(content.images) > 0 and all(_is_image(image) for image in content.images)
         case Comparison():
-            measured = all(
-                SetKey(key.test_set, key.recogniser) in content.verification for key in content.curves
-            )
-            return measured and all(_same_length(quality) for quality in content.quality.values())
+            return _refers_to_what_is_there(content)
     return True
+
+
+def _is_curve(curve: ErrorRejectionCurve) -> bool:
+    counts = (curve.n_discarded, curve.n_errors, curve.n_genuine, curve.n_impostor)
+    compared = curve.n_genuine if curve.error_type == "fnmr" else curve.n_impostor
+    chosen = (np.asarray(curve.threshold), np.asarray(curve.effective_fmr))
+    return (
+        _same_length(curve.discard, *counts)
+        and _same_length(curve.best_errors)
+        and all(values.shape in ((), (1,), curve.discard.shape) for values in chosen)
+        and curve.discard[0] == 0
+        and _ascends(curve.discard, 0, 1)
+        and _ascends(curve.n_discarded, 0, curve.n_discardable)
+        and all(_ascends(pairs[::-1], 0) for pairs in (curve.n_genuine, curve.n_impostor))
+        and bool(((curve.n_errors >= 0) & (curve.n_errors <= compared)).all())
+        and _ascends(curve.best_errors[::-1], 0, 1)
+        and _are_within(chosen[1][~np.isnan(chosen[1])], 0, 1)
+        and curve.n_discardable > 0
+        and (curve.target_fmr is None or _is_target(curve.target_fmr))
+    )
+
+
+def _refers_to_what_is_there(content: Comparison) -> bool:
+    of_pairs = (
+        (where, method)
+        for where, pairs in content.significance.items()
+        for pair in pairs
+        for method in (pair.first, pair.second)
+    )
+    return (
+        all(SetKey(key.test_set, key.recogniser) in content.verification for key in content.curves)
+        and all(
+            CurveKey(where.test_set, where.recogniser, method, where.protocol, where.fmr) in content.curves
+            for where, method in of_pairs
+        )
+        and all(key.protocol == measured.curve.protocol for key, measured in content.curves.items())
+        and all(_same_length(quality) and _are_within(quality) for quality in content.quality.values())
+        and (content.limit is None or 0 < content.limit <= 1)
+    )
+
+
+def _is_target(fmr: float) -> bool:
+    """Whether it is a rate between 0 and 1 that a number of comparisons can resolve."""
+    return 1e-300 < fmr < 1
+
+
+def _are_within(values: NDArray[Any], low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether all numbers are finite and from ``low`` to ``high``."""
+    return bool((np.isfinite(values) & (values >= low) & (values <= high)).all())
+
+
+def _ascends(values: NDArray[Any], low: float = -math.inf, high: float = math.inf) -> bool:
+    """Whether the numbers [K] are finite, from ``low`` to ``high``, and none is below the one before."""
+    return _are_within(values, low, high) and bool((values[1:] >= values[:-1]).all())
 
 
 def _is_image(array: NDArray[Any]) -> bool:

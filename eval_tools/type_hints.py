@@ -17,7 +17,7 @@ def fits(value: Any, hint: Any) -> bool:
     Args:
         value: anything.
         hint: a class, a union, ``Literal``, ``tuple[X, ...]``, ``Mapping[K, V]`` or ``NDArray[X]``, of which
-            the kind of number is compared, not its size.
+            the kind of number is compared, not its size; other whole numbers are those of 64 bits.
     """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -34,5 +34,6 @@ def fits(value: Any, hint: Any) -> bool:
         kind = np.dtype(get_args(arguments[1])[0]).kind
         return isinstance(value, np.ndarray) and value.dtype.kind in _KINDS.get(kind, kind)
     if hint in (int, float):
-        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+        return is_whole or (hint is float and isinstance(value, float))
     return isinstance(value, hint)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from igfiqa_head.faces import find_pack
-from igfiqa_head.io.atomic import atomic_path, check_writable
+from igfiqa_head.io.atomic import atomic_path, check_writable, make_subfolder
 from igfiqa_head.onnx_graph import read_onnx_graph
 from igfiqa_head.onnx_session import PREFERRED_PROVIDERS
 from igfiqa_head.runtime import QualityModel
@@ -150,8 +150,8 @@ def install(pack: str | Path, quality_file: str | Path) -> Path:
         The new file, ``PACK/quality/quality.onnx``.
 
     Raises:
-        ValueError: no such pack, one whose folder cannot be written to, or no quality model for insightface's
-            faces in one file.
+        ValueError: no such pack, one that cannot be written to or whose folder ``quality`` is a link, or no
+            quality model for insightface's faces in one file.
     """
     folder, source = find_pack(pack), Path(quality_file)
     if not any(folder.glob("*.onnx")) and not (folder / "manifest.json").exists():
@@ -163,7 +163,7 @@ def install(pack: str | Path, quality_file: str | Path) -> Path:
     outside = read_onnx_graph(content).external_files
     if outside:
         raise ValueError(f"{source} keeps its weights in {', '.join(outside)}: export it as one file")
-    target.parent.mkdir(exist_ok=True)
+    make_subfolder(target.parent)
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
     if source.absolute().parent.resolve() == folder:

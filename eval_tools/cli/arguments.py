@@ -164,7 +164,13 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         type=user_path,
         default=Path(default),
         metavar="FOLDER",
-        help="for the tables (CSV, LaTeX, JSON), the figures (PNG, PDF) and the page",
+        help="for the tables (CSV, LaTeX, JSON), the figures (PNG, PDF) and the page; results of an earlier "
+        "run with the same inputs are replaced",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace results of other test sets, recognisers or methods, too",
     )
 
 

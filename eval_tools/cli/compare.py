@@ -16,7 +16,7 @@ from eval_tools.cli.arguments import (
 )
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
-from eval_tools.outputs import prepare_folder
+from eval_tools.outputs import results_folder
 from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     settings = arguments.settings(options)
     sets, recognisers = arguments.test_sets(options), arguments.recognisers(options)
     qualities = arguments.qualities(options)
-    prepare_folder(options.output)
     cache, how = arguments.cache_folder(options), description(options, settings)
-    comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
-    show_and_write(comparison, options)
+    with results_folder(options.output, how, overwrite=options.overwrite):
+        comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
+        show_and_write(comparison, options)

@@ -8,7 +8,7 @@ from eval_tools.cli import arguments
 from eval_tools.cli.arguments import add_curves, add_on_bad, add_output, named
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare_scored_pairs
-from eval_tools.outputs import prepare_folder
+from eval_tools.outputs import results_folder
 from eval_tools.precomputed import read_scored_pairs
 from igfiqa_head.command_line import Commands, command
 
@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
             path, quality=options.quality, pair_quality=settings.pair_quality, on_bad=settings.on_bad
         ),
     )
-    prepare_folder(options.output)
-    comparison = compare_scored_pairs(pairs, settings, description=description(options, settings))
-    show_and_write(comparison, options)
+    how = description(options, settings)
+    with results_folder(options.output, how, overwrite=options.overwrite):
+        comparison = compare_scored_pairs(pairs, settings, description=how)
+        show_and_write(comparison, options)

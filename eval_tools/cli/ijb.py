@@ -18,7 +18,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.ijb import ARCFACE_TORCH, CRFIQA, TAR_FMRS, read_ijb
-from eval_tools.outputs import prepare_folder
+from eval_tools.outputs import results_folder
 from igfiqa_head.command_line import Commands, command
 
 STYLES = {"arcface_torch": ARCFACE_TORCH, "crfiqa": CRFIQA}
@@ -66,8 +66,8 @@ def run(options: argparse.Namespace) -> None:
     settings = replace(chosen, flip=style.flip, tar_fmrs=far, default_tar_fmrs=TAR_FMRS)
     sets = named(options.test_sets, lambda root: read_ijb(root, on_bad=options.on_bad, options=style))
     recognisers, qualities = arguments.recognisers(options), arguments.qualities(options)
-    prepare_folder(options.output)
     cache = arguments.cache_folder(options)
     how = description(options, settings) | {"template style": options.style}
-    comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
-    show_and_write(comparison, options)
+    with results_folder(options.output, how, overwrite=options.overwrite):
+        comparison = compare(sets, recognisers, qualities, settings, cache=cache, description=how)
+        show_and_write(comparison, options)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from eval_tools.outputs import REPORT_FILE
 from eval_tools.results import Comparison
 from igfiqa_head.command_line import Commands, command, user_path
 from igfiqa_head.io.atomic import check_writable
+from igfiqa_head.io.folder_lock import locked
+from igfiqa_head.io.written_files import list_written
 
 DETAILS = """\
 Reads a folder that compare, verify, ijb or erc wrote and makes one HTML file of it: interactive
@@ -30,10 +33,20 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
+    path = options.output or options.results / REPORT_FILE
+    if options.output is not None or not options.results.is_dir():
+        _write_page(options.results, path)
+        return
+    with locked(options.results, "igfiqa-eval report"):
+        comparison = _write_page(options.results, path)
+        list_written(options.results, [REPORT_FILE], comparison.number)
+
+
+def _write_page(results: Path, path: Path) -> Comparison:
     from eval_tools.report import write_report  # needs the extra "report"
 
-    path = options.output or options.results / REPORT_FILE
-    comparison = Comparison.load(options.results)
+    comparison = Comparison.load(results)
     check_writable(path)
     write_report(comparison, path)
     print(f"wrote {path}")
+    return comparison

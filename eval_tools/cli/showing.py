@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 
 from eval_tools.measure import DEFAULT_FMRS, Settings
-from eval_tools.outputs import REPORT_FILE, tables, write_outputs
+from eval_tools.outputs import INPUTS, REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
 from eval_tools.tables import MARKS, MEANINGS
 
@@ -20,11 +20,9 @@ _BANDS = {"few": None, "all": True, "none": False}
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
     """The settings, files and versions behind a run, for its page."""
-    names = ("test_sets", "pairs", "recogniser", "quality")
-    given = {name: value for name in names if (value := getattr(options, name, None))}
-    files = {name.replace("_", " "): _listed(value) for name, value in given.items()}
+    given = {name: value for name in INPUTS if (value := getattr(options, name.replace(" ", "_"), None))}
     return {
-        **files,
+        **{name: _listed(value) for name, value in given.items()},
         "target FMRs": _targets(settings),
         **(_of_models(settings) if "recogniser" in given else {}),
         **(_of_curves(settings) if "pairs" in given or "quality" in given else {}),

@@ -18,7 +18,7 @@ from eval_tools.cli.arguments import (
 from eval_tools.cli.showing import description, show_and_write
 from eval_tools.compare import compare
 from eval_tools.measure import Settings
-from eval_tools.outputs import prepare_folder
+from eval_tools.outputs import results_folder
 from igfiqa_head.command_line import Commands, command
 
 DETAILS = """\
@@ -41,7 +41,7 @@ def add_parser(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     settings = Settings(fmrs=tuple(dict.fromkeys(options.fmr)), flip=options.flip, on_bad=options.on_bad)
     sets, models = test_sets(options), recognisers(options)
-    prepare_folder(options.output)
     cache, how = cache_folder(options), description(options, settings)
-    comparison = compare(sets, models, {}, settings, cache=cache, description=how)
-    show_and_write(comparison, options)
+    with results_folder(options.output, how, overwrite=options.overwrite):
+        comparison = compare(sets, models, {}, settings, cache=cache, description=how)
+        show_and_write(comparison, options)

@@ -59,7 +59,7 @@ def write_report(comparison: Comparison, path: str | os.PathLike[str]) -> None:
         curve_rows=[_curve_row(comparison, key) for key in comparison.curves],
         significance=_significance(comparison),
         galleries=[_gallery(gallery) for gallery in comparison.galleries],
-        settings=comparison.settings,
+        settings={**comparison.settings, "number": comparison.number},
         legend=_legend,
         several_sets=len({key.test_set for key in comparison.quality}) > 1,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,29 +14,60 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path to write to; it becomes ``path`` when the block ends without an error.
+    """Yield an empty temporary file to write to; it becomes ``path`` when the block ends without an error.
 
     The temporary file lies in the same folder (a rename is atomic within one file system only), keeps
     the suffix (some writers choose their format by it) and is removed if the block raises. Contents are
     flushed to the disk before the rename, so a crash cannot leave an empty file under the final name.
-    A symbolic link is followed: its target is replaced, the link stays.
+    The permissions are those of the file that is replaced, else those of any new file. A symbolic link is
+    replaced, not followed.
 
     Raises:
         OSError: the folder does not exist, or the file cannot be written; it names ``path``.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(path)
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
     try:
+        _create(temporary, _mode(target))
         yield temporary
         _flush(temporary)
-        os.replace(temporary, target)
+        replace(temporary, target)
+        flush_folder(target.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (temporary, str(temporary)):
+        # A full disk is told of without a name.
+        if isinstance(error, OSError) and error.filename in (None, temporary, str(temporary)):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file to one in the same file system, whose permissions it takes over if there is one."""
+    mode = _mode(target)
+    if mode not in (None, _mode(source)):
+        source.chmod(mode)
+    os.replace(source, target)
+
+
+def flush_folder(folder: Path) -> None:
+    """Let the renames in a folder survive a crash of the machine."""
     if os.name == "posix":  # elsewhere a folder cannot be opened, nor does it need to be
-        _flush(target.parent)
+        _flush(folder)
+
+
+def _mode(path: Path) -> int | None:
+    """The permissions of an ordinary file, None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_mode & 0o777 if stat.S_ISREG(status.st_mode) else None
+
+
+def _create(path: Path, mode: int | None) -> None:
+    """Make an empty file that nobody else made, and that nobody else can read if they should not."""
+    mode = 0o666 if mode is None else mode | stat.S_IWUSR
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -44,7 +76,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: ``path`` is a folder or a device, or its folder does not exist or cannot be written to.
     """
-    target, shown = Path(os.path.realpath(path)), os.fspath(path)
+    target, shown = Path(path), os.fspath(path)
     if target.is_dir():
         raise ValueError(f"{shown} cannot be written: it is a folder, expected the name of a file")
     if target.exists() and not target.is_file():
@@ -67,6 +99,19 @@ def make_folder(folder: str | os.PathLike[str]) -> None:
     _try_to_write(folder)
 
 
+def make_subfolder(folder: str | os.PathLike[str]) -> None:
+    """Make a folder in one that others may have made, if it does not exist; a link to a folder is none.
+
+    Raises:
+        ValueError: it cannot be made, or is a link, through which files elsewhere would be replaced.
+    """
+    if os.path.islink(folder):
+        raise ValueError(
+            f"{os.fspath(folder)} is a link, expected a folder: remove it, or name another place"
+        )
+    make_folder(folder)
+
+
 def _try_to_write(folder: str | os.PathLike[str]) -> None:
     """Write, since permissions alone do not tell."""
     try:
@@ -78,8 +123,9 @@ def _try_to_write(folder: str | os.PathLike[str]) -> None:
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
     """Remove what writers of ``path`` left behind that were killed; nobody must be writing to it now."""
-    target = Path(os.path.realpath(path))
-    for temporary in target.parent.glob(f".{glob.escape(target.stem)}.*{glob.escape(target.suffix)}"):
+    target = Path(path)
+    token = "[0-9a-f]" * 12
+    for temporary in target.parent.glob(f".{glob.escape(target.stem)}.{token}{glob.escape(target.suffix)}"):
         temporary.unlink(missing_ok=True)
 
 

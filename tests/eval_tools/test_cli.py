@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from eval_tools.cli import main
 from eval_tools.results import Comparison
 from igfiqa_head.calibration import Calibration
+from igfiqa_head.io.folder_lock import locked
 from tests.eval_tools.faces import SIZE, write_pair_set, write_people
+from tests.eval_tools.simulated import simulated_comparison
 from tests.onnx_models import write_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,8 +139,8 @@ def test_erc_of_scored_pairs(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     "command",
     [
-        "verify {} --recogniser recogniser.onnx --fmr 0.1 --output results",
-        "compare {} --recogniser recogniser.onnx --quality quality.onnx --bootstrap 0 --output results",
+        "verify {} --recogniser recogniser.onnx --fmr 0.1 --output results --overwrite",
+        "compare {} --recogniser recogniser.onnx --quality quality.onnx --bootstrap 0 --overwrite",
         "calibrate {} --quality quality.onnx --output c.json",
         "threshold {} --quality quality.onnx --discard 0.25",
     ],
@@ -169,7 +172,7 @@ def test_only_settings_that_had_a_part_are_listed(here: Path) -> None:
         ("erc pairs.csv --fmr 0.1 --bootstrap 0", of_curves),
         (f"{COMPARE} --bootstrap 0", of_models | of_curves),
     ):
-        assert run(f"{command} --output results") == 0
+        assert run(f"{command} --output results --overwrite") == 0
         settings = json.loads((here / "results/results.json").read_text())["settings"]
         assert settings.keys() & (of_curves | of_models) == expected
 
@@ -187,11 +190,29 @@ def test_bands_of_figures_are_chosen(
 
 
 def test_report_of_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(f"{COMPARE} --bootstrap 0 --output results") == 0
-    (here / "results/report.html").unlink()
-    assert run("report results --output page.html") == 0
+    simulated_comparison(("a",), ("r",), ("m", "n"), n_pairs=100).save(here)
+    (here / "precious").write_text("mine")
+    (here / "report.html").symlink_to("precious")
+    assert run(f"report {here} --output page.html") == 0
     assert "page.html" in capsys.readouterr().out
     assert "<html" in (here / "page.html").read_text(encoding="utf-8")
+    assert run(f"report {here}") == 0
+    assert (here / "report.html").read_bytes() == (here / "page.html").read_bytes()
+    assert (here / "precious").read_text() == "mine"
+
+
+def test_two_runs_with_one_output_and_the_second_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before it computes anything; reports of the folder wait as well."""
+    (here / "results").mkdir()
+    with locked(here / "results", "igfiqa-eval compare"):
+        assert run(f"{COMPARE} --bootstrap 0 --output results") == 2
+        assert run("report results") == 2
+    said = capsys.readouterr()
+    assert said.err.count(f"results is being written to by process {os.getpid()} on ") == 2
+    assert not said.out
+    assert not list((here / "results").rglob("*.*"))
 
 
 def test_calibrate(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -301,10 +322,16 @@ def test_wrong_settings_are_found_before_anything_is_computed(
     assert not calls
 
 
-def test_files_of_an_earlier_run_do_not_stay(here: Path) -> None:
+def test_files_of_an_earlier_run_do_not_stay(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = "compare pairs.bin --recogniser recogniser.onnx --fmr 0.1 --bootstrap 0 --output results"
     assert run(f"{command} --quality norm random --protocol fixed crfiqa") == 0
-    assert run(f"{command} --quality sharpness --protocol fixed") == 0
+    assert run(f"{command} --quality norm random --protocol fixed") == 0
+    assert not list((here / "results").rglob("*crfiqa*"))
+    capsys.readouterr()
+    assert run(f"{command} --quality sharpness --protocol fixed") == 2
+    error = "results holds the results of other inputs .*: name another --output, or add --overwrite to"
+    assert re.search(error, capsys.readouterr().err)
+    assert run(f"{command} --quality sharpness --protocol fixed --overwrite") == 0
     names = {path.name for path in (here / "results").rglob("*")}
     assert not [name for name in names if "crfiqa" in name or "norm" in name]
 

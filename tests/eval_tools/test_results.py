@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eval_tools.curve_points import curve_points
+from eval_tools.outputs import summary, tables
+from eval_tools.report import page
 from eval_tools.results import ARRAYS_FILE, JSON_FILE, Comparison
 from tests.eval_tools.simulated import simulated_comparison
 
@@ -65,8 +72,11 @@ def test_results_from_before_ties_and_the_random_level_were_measured_are_read(
     curves = document["fields"]["curves"]["items"]
     for _, measured in curves:
         del measured["fields"]["tied"], measured["fields"]["against_random"]
+    del document["fields"]["number"]
+    with np.load(tmp_path / ARRAYS_FILE) as content:
+        np.savez(tmp_path / ARRAYS_FILE, **{name: content[name] for name in content if name != "number"})
     (tmp_path / JSON_FILE).write_text(json.dumps(document))
-    _assert_same(comparison, Comparison.load(tmp_path))
+    _assert_same(comparison, replace(Comparison.load(tmp_path), number=comparison.number))
 
 
 def test_an_empty_folder_says_what_it_expected(tmp_path: Path) -> None:
@@ -150,7 +160,53 @@ FIELDS = [
     ("GalleryItem", "images", []),
     ("GalleryItem", "images", [{"array": "floats"}]),
     ("Gallery", "items", None),
+    ("CurveKey", "protocol", "unknown"),
+    ("CurveKey", "protocol", "image"),
+    ("CurveKey", "fmr", 2.0),
+    ("SignificanceKey", "protocol", "unknown"),
+    ("SignificanceKey", "test_set", "another"),
+    ("PairedComparison", "first", "another"),
+    ("PairedComparison", "p_value", -1),
+    ("PairedComparison", "low", math.inf),
+    ("OperatingPoint", "target_fmr", 10**30),
+    ("OperatingPoint", "target_fmr", 1e308),
+    ("OperatingPoint", "target_fmr", 1e-320),
+    ("OperatingPoint", "threshold", 10**30),
+    ("OperatingPoint", "n_false_match", -1),
+    ("OperatingPoint", "n_false_non_match", 10**6),
+    ("ErrorRejectionCurve", "target_fmr", 1e300),
+    ("ErrorRejectionCurve", "threshold", 10**30),
+    ("ErrorRejectionCurve", "effective_fmr", -0.5),
+    ("ErrorRejectionCurve", "n_discardable", 0),
+    ("VerificationSummary", "eer", math.nan),
+    ("VerificationSummary", "n_genuine", 0),
+    ("MeasuredCurve", "area", -1.0),
+    ("MeasuredCurve", "tied", 2.0),
+    ("Band", "level", 0),
+    ("Comparison", "limit", -0.5),
 ]
+
+ARRAYS = [
+    ("ErrorRejectionCurve", "discard", "negative nan reversed"),
+    ("ErrorRejectionCurve", "n_discarded", "negative reversed"),
+    ("ErrorRejectionCurve", "n_errors", "negative"),
+    ("ErrorRejectionCurve", "n_genuine", "negative reversed"),
+    ("ErrorRejectionCurve", "best_errors", "negative nan"),
+    ("VerificationSummary", "det_fmr", "negative nan reversed"),
+    ("VerificationSummary", "det_fnmr", "negative nan reversed"),
+    ("VerificationSummary", "edges", "nan reversed"),
+    ("VerificationSummary", "genuine", "negative"),
+    ("Band", "discard", "negative nan reversed"),
+    ("Band", "low", "negative"),
+    ("Comparison", "quality", "nan"),
+]
+DAMAGES = {
+    "negative": lambda array: -1 - abs(array),
+    "nan": lambda array: np.where(np.arange(array.size) == array.size // 2, np.nan, array),
+    "reversed": lambda array: array[::-1],
+    "huge": lambda array: array * 10.0**300,
+    "none": lambda array: array[:0],
+}
 
 
 @pytest.mark.parametrize(("kind", "field", "value"), FIELDS)
@@ -168,6 +224,74 @@ def test_fields_of_other_types_and_lengths_give_one_error(
     (tmp_path / JSON_FILE).write_text(json.dumps(document))
     with pytest.raises(ValueError, match=r"the results in .* are damaged: "):
         Comparison.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "damage"),
+    [(kind, field, damage) for kind, field, damages in ARRAYS for damage in damages.split()],
+)
+def test_arrays_of_impossible_numbers_give_one_error(
+    saved: Path, tmp_path: Path, kind: str, field: str, damage: str
+) -> None:
+    document = json.loads((saved / JSON_FILE).read_text())
+    fields = _first(document, kind)
+    value = fields[field]["items"][0][1] if field == "quality" else fields[field]
+    with np.load(saved / ARRAYS_FILE) as content:
+        arrays = dict(content)
+    arrays[value["array"]] = DAMAGES[damage](arrays[value["array"]])
+    np.savez(tmp_path / ARRAYS_FILE, **arrays)
+    (tmp_path / JSON_FILE).write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"parts of a {kind} do not fit each other"):
+        Comparison.load(tmp_path)
+
+
+def _leaves(value: Any, kind: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(class and field, container, key) of every number and text in a document."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, part in entries:
+        if isinstance(part, dict | list):
+            kind = value["class"] if key == "fields" else kind
+            yield from _leaves(part, kind)
+        elif key not in ("class", "array"):
+            yield f"{kind}.{key}", value, key
+
+
+NUMBERS = [10**400, -(10**400), 2**63, 1e308, 1e-320, 0, -1, 0.5, 2, math.nan, math.inf, None, "x"]
+TEXTS = ["unknown", "image", "fixed", "pairs", 1]
+_template = cache(page._template)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_results_with_any_other_values_are_refused_or_shown(
+    saved: Path, tmp_path: Path, data: st.DataObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "_plotly", str)  # megabytes that nothing here depends on
+    monkeypatch.setattr(page, "_template", _template)
+    document = json.loads((saved / JSON_FILE).read_text())
+    document["fields"]["galleries"] = []
+    with np.load(saved / ARRAYS_FILE) as content:
+        arrays = dict(content)
+    if data.draw(st.booleans()):
+        leaves = {where: (container, key) for where, container, key in _leaves(document)}
+        container, key = leaves[data.draw(st.sampled_from(sorted(leaves)))]
+        container[key] = data.draw(st.sampled_from(TEXTS if isinstance(container[key], str) else NUMBERS))
+    else:
+        name = data.draw(st.sampled_from(sorted(name for name in arrays if arrays[name].ndim == 1)))
+        arrays[name] = DAMAGES[data.draw(st.sampled_from(sorted(DAMAGES)))](arrays[name])
+    (tmp_path / JSON_FILE).write_text(json.dumps(document))
+    np.savez(tmp_path / ARRAYS_FILE, **arrays)
+    try:
+        comparison = Comparison.load(tmp_path)
+    except ValueError as error:
+        assert "are damaged" in str(error) or "of another run" in str(error)  # noqa: PT017
+        return
+    for table in tables(comparison).values():
+        table.to_text()
+    json.dumps(summary(comparison))
+    for protocol in comparison.names("protocol"):
+        curve_points(comparison, protocol)
+    page.write_report(comparison, tmp_path / "report.html")
 
 
 @pytest.mark.parametrize("fields", [None, 5, [], "x"])

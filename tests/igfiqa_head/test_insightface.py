@@ -419,6 +419,20 @@ def test_a_file_of_the_packs_folder_is_moved(pack: Path) -> None:
     assert Path(app.models["recognition"].model_file).name == "w600k_r50.onnx"
 
 
+def test_links_in_a_strangers_pack_lead_nowhere(pack: Path, quality: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "quality.onnx").write_text("mine")
+    (pack / "quality").symlink_to(precious)
+    with pytest.raises(ValueError, match="quality is a link, expected a folder"):
+        install(pack, quality)
+    (pack / "quality").unlink()
+    (pack / "quality").mkdir()
+    (pack / "quality" / "quality.onnx").symlink_to(precious / "quality.onnx")
+    assert install(pack, quality).read_bytes() == quality.read_bytes()
+    assert (precious / "quality.onnx").read_text() == "mine"
+
+
 def test_a_new_model_replaces_the_installed_one_and_a_bad_one_does_not(
     pack: Path, quality: Path, tmp_path: Path
 ) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from igfiqa_head.io.atomic import atomic_path, check_writable, make_folder
+from igfiqa_head.io.atomic import atomic_path, check_writable, make_folder, make_subfolder, remove_leftovers
 
 
 def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -35,27 +36,41 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, error: 
     assert os.listdir(tmp_path) == ["model.pt"]
 
 
-def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "forgotten"):
-        pass
-
-
 def test_writers_that_look_at_the_suffix_work(tmp_path: Path) -> None:
     with atomic_path(str(tmp_path / "scores.npy")) as temporary:
         np.save(temporary, np.arange(3))
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), np.arange(3))
 
 
-def test_a_link_keeps_pointing_to_its_target(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    real = tmp_path / "disk" / "model.pt"
-    real.write_text("old")
+def test_a_link_is_replaced_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("old")
     link = tmp_path / "model.pt"
-    link.symlink_to(real)
+    link.symlink_to(precious)
+    check_writable(link)
     with atomic_path(link) as temporary:
         temporary.write_text("new")
-    assert link.is_symlink()
-    assert real.read_text() == "new"
+    assert not link.is_symlink()
+    assert link.read_text() == "new"
+    assert precious.read_text() == "old"
+
+
+def test_a_file_below_a_linked_folder_is_written(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to("disk")
+    check_writable(tmp_path / "data" / "model.pt")
+    with atomic_path(tmp_path / "data" / "model.pt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "disk" / "model.pt").read_text() == "new"
+
+
+def test_a_linked_subfolder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "figures").symlink_to("elsewhere")
+    with pytest.raises(ValueError, match="figures is a link, expected a folder: remove it"):
+        make_subfolder(tmp_path / "figures")
+    make_subfolder(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
@@ -64,6 +79,38 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "atomic") as temporary:
         temporary.touch()
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o664])
+def test_permissions_survive_a_replacement_and_hold_during_it(tmp_path: Path, mode: int) -> None:
+    target = tmp_path / "scores.csv"
+    target.write_text("old")
+    target.chmod(mode)
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+        assert not temporary.stat().st_mode & 0o777 & ~(mode | 0o200)
+    assert target.stat().st_mode & 0o777 == mode
+    assert target.read_text() == "new"
+
+
+def test_only_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    ours, users = (
+        ".model.0123456789ab.pt",
+        [".model.best.pt", ".model.v1.pt", ".model.0123456789ab.pth", "model.pt"],
+    )
+    for name in (ours, *users):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path / "model.pt")
+    assert sorted(os.listdir(tmp_path)) == sorted(users)
+
+
+def test_a_full_disk_is_told_of_by_the_name_of_the_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/scores.csv'"),
+        atomic_path(tmp_path / "scores.csv"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_error_names_the_path_of_the_user_and_not_the_temporary_one(tmp_path: Path) -> None:
