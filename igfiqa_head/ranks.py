@@ -94,10 +94,20 @@ class Ranks:
         """Whether ``condition`` holds on some rank."""
         return condition if self.size == 1 else bool(self.sum(self.tensor(int(condition))) > 0)
 
-    def tensor(self, number: int) -> Tensor:
-        """A scalar on the device where this group communicates."""
+    def texts(self, text: str) -> list[str]:
+        """``text`` of each rank."""
+        content = text.encode()
+        lengths = [int(length) for length in self.parts(self.tensor(len(content)))]
+        padded = self.tensor(list(content.ljust(max(lengths))))
+        return [
+            bytes(part.tolist())[:length].decode()
+            for part, length in zip(self.parts(padded), lengths, strict=True)
+        ]
+
+    def tensor(self, content: int | list[int]) -> Tensor:
+        """Integers on the device where this group communicates."""
         on_gpu = self.size > 1 and dist.get_backend(self.group) == dist.Backend.NCCL
-        return torch.tensor(number, device="cuda" if on_gpu else "cpu")
+        return torch.tensor(content, device="cuda" if on_gpu else "cpu")
 
     def counted_once_each(self, x: Tensor) -> Tensor:
         """``x``, with a gradient that is right after the mean over ranks that DistributedDataParallel takes.

@@ -25,6 +25,7 @@ from trainer.loader import Loader
 from trainer.log import LOGGER, RunLog, TensorBoardWriter, WandbWriter, Writer
 from trainer.loop import Trainer
 from trainer.parts import room_for
+from trainer.same_run import check_same_network
 from trainer.schedule import build_schedule
 from trainer.sources import State
 from trainer.weights import open_weights
@@ -201,6 +202,7 @@ def build_trainer(
 ) -> Trainer:
     """Everything a run needs, on the device, with parameters from the weights or the seed."""
     weights = take_weights(config)
+    check_same_network(config, ranks)
     torch.manual_seed(config.seed)
     num_classes = dataset.num_classes
     backbone = build_backbone(config)

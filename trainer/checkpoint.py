@@ -25,7 +25,7 @@ from igfiqa_head.text import printable, shown
 from trainer.checkpoint_state import restore
 from trainer.log import LOGGER
 from trainer.position import Position
-from trainer.torch_files import CheckpointError, load_safely, try_to_save
+from trainer.torch_files import CheckpointError, failure_of, load_safely, save_atomically
 
 Parts = Mapping[str, Any]  # name -> object with state_dict and load_state_dict
 Place = tuple[Any, ...]  # keys that lead to a tensor in nested dicts
@@ -78,12 +78,13 @@ def save_checkpoint(folder: Path, position: Position, parts: Parts, ranks: Ranks
     path = checkpoint_path(folder, ranks.rank)
     new = path.with_suffix(_NEW)
     state = _own_state(parts, ranks) | asdict(position)
-    failure = try_to_save(state, new)
+    failure = failure_of(save_atomically, state, new)
     if ranks.any(failure is not None):
         new.unlink(missing_ok=True)
         raise CheckpointError(
             f"the checkpoint of step {position.global_step} cannot be written to {folder} "
-            f"({failure or 'another rank failed'}); an earlier one is as it was. Make room and resume"
+            f"({failure or 'another rank failed'}); an earlier one is as it was. Go on with "
+            "resume=True once it can be written"
         )
     os.replace(new, path)
     if ranks.rank == 0:

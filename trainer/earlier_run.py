@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
-from igfiqa_head.io.atomic import make_folder
+from igfiqa_head.io.atomic import make_folder, remove_leftovers
+from igfiqa_head.io.folder_lock import locked
+from igfiqa_head.io.written_files import read_list
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.text import first_of
 from trainer.checkpoint import checkpoint_files, has_checkpoint
+from trainer.weight_files import BACKBONE, QUALITY_HEAD, RECIPE
 
-_PROOF = ("recipe.json", "training.log")
+_PROOF = (RECIPE, "training.log")
 _STARTED = ("recogniser.onnx", *_PROOF)
 _EVENTS = "events.out.tfevents.*"
-_WEIGHTS = ("model.pt", "quality_head.pt")
+_WEIGHTS = (BACKBONE, QUALITY_HEAD)
 _FINISHED = (
     "metrics.json",
     "model_card.md",
@@ -26,6 +31,8 @@ _FINISHED = (
     *(f"{kind}{copy}.onnx" for kind in OUTPUTS for copy in ("", ".fp16", ".int8")),  # and exports of the run
 )
 _SHOWN = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,36 @@ class EarlierRun:
     files: Mapping[Path, os.stat_result] = field(default_factory=dict)
 
     def remove(self) -> None:
-        """Remove these files. One that was replaced in the meantime stays, and so does everything else."""
+        """Remove these files, and what writers left that were killed.
+
+        One that was replaced in the meantime stays, and so does everything else.
+        """
+        checkpoints = (path.name[1:] for path in self.folder.glob(".checkpoint_gpu_*.pt"))
+        stems = (name.rsplit(".", 2)[0] for name in checkpoints)
+        for name in (*_WEIGHTS, *_FINISHED, *_STARTED, *(f"{stem}.pt" for stem in stems)):
+            remove_leftovers(self.folder / name)
         for path, seen in self.files.items():
             if os.path.samestat(path.lstat(), seen):
                 path.unlink()
+
+
+@contextmanager
+def held_output(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
+    """Make the folder of a run, and hold it within the block against other runs and exports.
+
+    Every rank calls it, the first one holds the folder.
+
+    Raises:
+        ValueError: on all ranks: the folder cannot be written to, or another process holds it.
+    """
+    with ExitStack() as held:
+
+        def hold() -> None:
+            make_folder(folder)
+            held.enter_context(locked(folder, "train.py"))
+
+        _by_first(hold, folder, ranks)
+        yield
 
 
 def check_output(
@@ -56,7 +89,7 @@ def check_output(
     needed: Iterable[str | None] = (),
     ranks: Ranks = ALONE,
 ) -> EarlierRun:
-    """Make the folder of a new run, and refuse one that holds a run already.
+    """Refuse the folder of a new run that holds a run already.
 
     Nothing is removed yet: a run that cannot begin should cost nobody an earlier one. Every rank calls it,
     the first one decides.
@@ -72,19 +105,29 @@ def check_output(
         What is to be removed when the new run begins; of no files unless ``overwrite``.
 
     Raises:
-        ValueError: on all ranks: the folder cannot be written to, or holds a run that would be overwritten.
+        ValueError: on all ranks: the folder holds a run that would be overwritten.
     """
-    earlier, problem = EarlierRun(folder), None
+
+    def look() -> EarlierRun:
+        read_list(folder)  # a damaged one is told of now, not at the end of an epoch
+        earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
+        _check_kept(earlier, needed)
+        return earlier
+
+    return _by_first(look, folder, ranks) or EarlierRun(folder)
+
+
+def _by_first(decide: Callable[[], T], folder: Path, ranks: Ranks) -> T | None:
+    """What the first rank decides, on the others None; all of them raise if it cannot."""
+    decision, problem = None, None
     if ranks.rank == 0:
         try:
-            make_folder(folder)
-            earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
-            _check_kept(earlier, needed)
-        except ValueError as error:
+            decision = decide()
+        except (ValueError, OSError) as error:
             problem = error
     if ranks.any(problem is not None):
         raise problem or ValueError(f"the first process refuses output={folder}: its own message tells why")
-    return earlier
+    return decision
 
 
 def _looked_at(folder: Path, resume: bool | str, overwrite: bool, has_checkpoints: bool) -> EarlierRun:

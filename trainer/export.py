@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 
 from igfiqa_head.command_line import Parser, exit_status, user_path
 from igfiqa_head.io.atomic import check_writable, make_folder
+from igfiqa_head.io.folder_lock import locked
+from igfiqa_head.io.written_files import list_written
 from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.text import tell
 
@@ -114,11 +116,20 @@ def export(options: argparse.Namespace) -> int:
     Raises:
         ValueError: an input cannot be used, or the file disagrees with torch.
     """
+    path = _output_path(options)
+    if not (path.parent / "recipe.json").is_file():
+        return _export(options, path)
+    with locked(path.parent, "python -m trainer.export"):  # a run's folder
+        return _export(options, path)
+
+
+def _export(options: argparse.Namespace, path: Path) -> int:
     import torch  # after parsing: --help should not wait for it
 
     from igfiqa_head.export import export_onnx
     from trainer.loader import to_network_input
     from trainer.sources import open_source
+    from trainer.weight_files import moment
 
     extra = _given_metadata(options)
     tell(f"loading {options.source}")
@@ -128,8 +139,11 @@ def export(options: argparse.Namespace) -> int:
         network=options.network,
         plugins=options.plugin,
     )
+    metadata = source.metadata() | extra
     _check_head(options.kind, source)
-    path = _output_path(options)
+    make_folder(path.parent)
+    for target in (path, *_copies(options, path).values()):
+        check_writable(target)
     crops = _crops(options, source)
     tell(f"exporting {options.kind}: {_described(source)}")
     start = time.monotonic()
@@ -139,11 +153,13 @@ def export(options: argparse.Namespace) -> int:
         path,
         kind=options.kind,
         images=to_network_input(torch.from_numpy(crops[:_GATE_CROPS]), torch.device("cpu")),
-        metadata=source.metadata() | extra,
+        metadata=metadata,
     )
     seconds = time.monotonic() - start
     tell(f"wrote {_file(path)}; relative error against torch {error:.1e}; {seconds:.0f} s")
-    held = _write_copies(options, path, crops)
+    written, held = _write_copies(options, path, crops)
+    if source.sha256 and path.parent.samefile(options.source):
+        list_written(path.parent, [path.name, *written], moment(path.parent))
     _tell_of_older_copies(path)
     for line in ("next:", *_advice(options, path)):
         tell(line)
@@ -196,16 +212,11 @@ def _crops(options: argparse.Namespace, source: Source) -> NDArray[np.uint8]:
 
 
 def _output_path(options: argparse.Namespace) -> Path:
-    """The file to write, in a folder that is there and can be written to."""
+    """The file to write."""
     name, output = f"{options.kind}.onnx", options.output
     if output is not None:
-        path = output if output.suffix == ".onnx" else output / name
-    else:
-        path = options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
-    make_folder(path.parent)
-    for target in (path, *_copies(options, path).values()):
-        check_writable(target)
-    return path
+        return output if output.suffix == ".onnx" else output / name
+    return options.source / name if options.source.is_dir() else options.source.with_suffix(f".{name}")
 
 
 def _copies(options: argparse.Namespace, path: Path) -> dict[str, Path]:
@@ -223,8 +234,14 @@ def _file(path: Path) -> str:
     return f"{path} ({path.stat().st_size / 1e6:.1f} MB)"
 
 
-def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uint8]) -> bool:
-    """Write the smaller copies that were asked for; whether all of them were good enough to be kept."""
+def _write_copies(
+    options: argparse.Namespace, path: Path, crops: NDArray[np.uint8]
+) -> tuple[list[str], bool]:
+    """Write the smaller copies that were asked for.
+
+    Returns:
+        The names of those that were written, and whether all of them were good enough to be kept.
+    """
     from igfiqa_head.compression import MIN_CALIBRATION, CompressionError, compress_to_fp16, compress_to_int8
 
     calibration, others = crops[:MIN_CALIBRATION], crops[MIN_CALIBRATION:]
@@ -232,17 +249,17 @@ def _write_copies(options: argparse.Namespace, path: Path, crops: NDArray[np.uin
         "fp16": partial(compress_to_fp16, images=others),
         "int8": partial(compress_to_int8, calibration=calibration, images=others, tell=_not_good),
     }
-    held = True
+    written: list[str] = []
     for name, copy in _copies(options, path).items():
         tell(f"making {copy.name}")
         try:
             agreement = compress[name](path, copy)
         except CompressionError as error:
             tell(f"error: {error}", sys.stderr)
-            held = False
         else:
             tell(f"wrote {_file(copy)}; {agreement}")
-    return held
+            written.append(copy.name)
+    return written, written == [copy.name for copy in _copies(options, path).values()]
 
 
 def _tell_of_older_copies(path: Path) -> None:

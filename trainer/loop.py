@@ -30,7 +30,7 @@ from trainer.schedule import go_to
 from trainer.stopping import Stopped, StopRequest, catch_stop_signals
 from trainer.torch_files import CheckpointError
 from trainer.update import Update
-from trainer.weight_files import save_weights
+from trainer.weight_files import BACKBONE, QUALITY_HEAD, save_weights
 
 DROPOUT_STREAM = 5  # keeps the seeds of dropout apart from the other draws of the same seed
 
@@ -152,6 +152,8 @@ class Trainer:
             Stopped: SIGTERM or SIGINT came to some rank; the state is saved.
             CheckpointError: a checkpoint cannot be written.
         """
+        if self.position.global_step > 0:
+            self._save_weights()  # those there may be of two moments, if the run was killed between them
         head = self.quality_head
         needed = self.class_mean_prototypes or (head is not None and head.needs_first_pass)
         if needed and self.position.global_step == 0:
@@ -307,12 +309,15 @@ class Trainer:
         if self.ranks.any(not _are_finite(parameters)):
             raise self._diverged(f"parameters are not finite after step {self.position.global_step}")
         if weights:
-            modules = {"model.pt": self.backbone}
-            if self.quality_head is not None:
-                modules["quality_head.pt"] = self.quality_head
-            save_weights(modules, self.output, self.num_classes, self.ranks)
-            self.log.model_saved(self.output / "model.pt", self.position.epoch)
+            self._save_weights()
+            self.log.model_saved(self.output / BACKBONE, self.position.epoch)
         save_checkpoint(self.output, self.position, self._parts(), self.ranks)
+
+    def _save_weights(self) -> None:
+        modules = {BACKBONE: self.backbone}
+        if self.quality_head is not None:
+            modules[QUALITY_HEAD] = self.quality_head
+        save_weights(modules, self.output, self.num_classes, self.ranks)
 
     def resume(self) -> None:
         """Go on from the checkpoint in the output folder, by as many ranks as there are now.

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from eval_tools.plots import plot_quality_sheet
+from igfiqa_head.io.written_files import written_together
 from trainer.evaluation import DISCARD_LIMIT, Judgement
 from trainer.log import LOGGER, RunLog
 from trainer.run_files import write_json
+from trainer.weight_files import RECIPE, moment
 
 ERC, SHEET = "erc.png", "quality_sheet.png"
 
 
 def tell_recipe(description: Mapping[str, Any], output: Path, log: RunLog) -> None:
     """Write recipe.json, and the same to wherever the log goes."""
-    write_json(description, output / "recipe.json")
+    write_json(description, output / RECIPE)
     log.text("recipe", f"```json\n{json.dumps(description, indent=2, default=str)}\n```")
 
 
@@ -48,20 +50,20 @@ def write_results(
     Args:
         metrics: content of metrics.json.
         judgements: by test set; the faces of the first one are shown from bad to good.
-        output: the run's folder.
+        output: the run's folder, with the weights that were judged.
         log: the run's log.
         step: the last step.
         plot_curves: draws the curves of at least one judgement.
     """
-    write_json(metrics, output / "metrics.json")
-    log.scalars(step, _numbers(metrics, "final"))
     with_quality = scored(judgements)
-    if not with_quality:
-        return
-    plot_curves(with_quality, output / ERC)
-    first = next(iter(with_quality.values()))
-    plot_quality_sheet(first.test_set.images, first.quality, output / SHEET)
-    for name in (ERC, SHEET):
+    with written_together(output, moment(output)) as new:
+        write_json(metrics, new / "metrics.json")
+        if with_quality:
+            plot_curves(with_quality, new / ERC)
+            first = next(iter(with_quality.values()))
+            plot_quality_sheet(first.test_set.images, first.quality, new / SHEET)
+    log.scalars(step, _numbers(metrics, "final"))
+    for name in (ERC, SHEET) if with_quality else ():
         log.picture(step, Path(name).stem, output / name)
 
 
@@ -86,6 +88,12 @@ def calibration_metadata(judgements: Mapping[str, Judgement], recogniser: str) -
     for name, judgement in scored(judgements).items():
         return {"calibration": judgement.calibration(name, recogniser).to_json()}
     return {}
+
+
+def tell_of_exports(output: Path, errors: Mapping[str, float]) -> None:
+    """Log which ONNX files were written, by their kinds, and their relative errors."""
+    for kind, error in errors.items():
+        LOGGER.info("wrote %s (relative error against torch %.1e)", output / f"{kind}.onnx", error)
 
 
 def announce(metrics: Mapping[str, Any], output: Path) -> None:

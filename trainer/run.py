@@ -15,10 +15,11 @@ from torch import Tensor
 from eval_tools.plots import plot_erc
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head.export import export_onnx
+from igfiqa_head.io.written_files import read_list, written_together
 from igfiqa_head.ranks import Ranks
 from trainer import build, build_data, build_parts
 from trainer.checkpoint import has_checkpoint
-from trainer.earlier_run import check_output
+from trainer.earlier_run import check_output, held_output
 from trainer.evaluation import (
     Judgement,
     class_weight_means,
@@ -37,13 +38,16 @@ from trainer.results import (
     calibration_metadata,
     judgement_metrics,
     scored,
+    tell_of_exports,
     tell_recipe,
     verification_text,
     write_results,
 )
 from trainer.run_files import resolved
 from trainer.run_on_top import run_on_top
+from trainer.same_run import check_same_data, check_same_recipe
 from trainer.sources import origin
+from trainer.weight_files import BACKBONE, QUALITY_HEAD, moment
 
 _COMPARED_IMAGES = 8
 _RECOGNISER = "embedding.onnx, of a face and its mirror image together"
@@ -73,27 +77,33 @@ def run(config: EasyDict) -> dict[str, Any]:
     if device.type == "cpu":
         keep_freed_memory()
     torch.backends.cudnn.benchmark = True  # all batches are of one size
-    output = Path(config.output)
     with training_processes(device, config.rank_timeout) as ranks:
-        earlier = check_output(
-            output,
-            resume=config.resume,
-            overwrite=config.overwrite,
-            needed=[config.backbone_weights],
-            ranks=ranks,
-        )
-        if ranks.rank > 0:
-            with only_errors_shown():
-                return _train(config, device, ranks, list)
-        with logging_to(output / "training.log") as begin_log:
-            build.warn_of_ignored_keys(config)
+        check_same_recipe(config, ranks)
+        with held_output(Path(config.output), ranks):
+            return _run(config, device, ranks)
 
-            def begin() -> list[Writer]:
-                earlier.remove()
-                begin_log()
-                return build.build_writers(config, output)
 
-            return _train(config, device, ranks, begin)
+def _run(config: EasyDict, device: torch.device, ranks: Ranks) -> dict[str, Any]:
+    output = Path(config.output)
+    earlier = check_output(
+        output,
+        resume=config.resume,
+        overwrite=config.overwrite,
+        needed=[config.backbone_weights],
+        ranks=ranks,
+    )
+    if ranks.rank > 0:
+        with only_errors_shown():
+            return _train(config, device, ranks, list)
+    with logging_to(output / "training.log") as begin_log:
+        build.warn_of_ignored_keys(config)
+
+        def begin() -> list[Writer]:
+            earlier.remove()
+            begin_log()
+            return build.build_writers(config, output)
+
+        return _train(config, device, ranks, begin)
 
 
 def _train(
@@ -106,6 +116,7 @@ def _train(
     with closing(RunLog(config.frequent, bars=ranks.rank == 0)) as log:
         split = build_data.build_split(config, build_data.build_train_set(config))
         dataset = split.training_set
+        check_same_data(dataset, ranks)
         trainer = build.build_trainer(config, dataset, log, device, ranks)
         if ranks.rank == 0:
             test_sets = build_data.build_test_sets(config, split)
@@ -207,16 +218,24 @@ def _export(config: EasyDict, trainer: Trainer, dataset: Any, judgements: Mappin
     images = to_network_input(torch.from_numpy(pixels), device)
     recipe = resolved(config, dataset, device)["recipe"]
     head = config.quality_head
-    weights = [output / name for name in ("model.pt", *(() if head is None else ("quality_head.pt",)))]
+    written = read_list(output)
+    weights = [written[name].sha256 for name in (BACKBONE, QUALITY_HEAD)[: 1 if head is None else 2]]
     metadata = origin(head or "none", recipe, weights)
     kinds = {"embedding": metadata}
     if head is not None:
         # Where a photograph stands among drawn faces says nothing.
         real = {name: x for name, x in judgements.items() if name != build_data.SYNTHETIC}
         kinds = {"quality": metadata | calibration_metadata(real, _RECOGNISER)} | kinds
-    for kind, content in kinds.items():
-        path = output / f"{kind}.onnx"
-        error = export_onnx(
-            trainer.backbone, trainer.quality_head, path, kind=kind, images=images, metadata=content
-        )
-        LOGGER.info("wrote %s (relative error against torch %.1e)", path, error)
+    with written_together(output, moment(output)) as new:
+        errors = {
+            kind: export_onnx(
+                trainer.backbone,
+                trainer.quality_head,
+                new / f"{kind}.onnx",
+                kind=kind,
+                images=images,
+                metadata=content,
+            )
+            for kind, content in kinds.items()
+        }
+    tell_of_exports(output, errors)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from easydict import EasyDict
 
+from igfiqa_head import __version__
 from igfiqa_head.io.atomic import atomic_path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,12 +42,13 @@ def resolved(config: EasyDict, dataset: Any, device: torch.device) -> dict[str, 
     """The recipe as it was understood, and what it ran on."""
     counts = {"num_classes": dataset.num_classes, "num_image": len(dataset)}
     recipe = {key: value for key, value in config.items() if key != "wandb_key"} | counts
-    environment = {
-        "git_revision": _git_revision(),
-        "device": str(device),
-        "versions": {name: _version(name) for name in _VERSIONS_OF},
-    }
+    environment = {"git_revision": _git_revision(), "device": str(device), "versions": versions()}
     return {"recipe": recipe} | environment
+
+
+def versions() -> dict[str, str | None]:
+    """Those of this project and of what its results depend on; None for what is not installed."""
+    return {"igfiqa": __version__} | {name: _version(name) for name in _VERSIONS_OF}
 
 
 def _version(package: str) -> str | None:

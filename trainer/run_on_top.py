@@ -18,9 +18,10 @@ from eval_tools.plots import plot_erc
 from eval_tools.test_sets import VerificationSet
 from igfiqa_head import __version__
 from igfiqa_head.feature_regressor import FeatureRegressor
+from igfiqa_head.io.written_files import list_written, written_together
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from trainer import build, build_data, build_on_top
-from trainer.earlier_run import check_output
+from trainer.earlier_run import check_output, held_output
 from trainer.evaluation import DISCARD_LIMIT, Judgement
 from trainer.held_out import Split
 from trainer.judging import judge_on_top
@@ -29,10 +30,17 @@ from trainer.log import LOGGER, RunLog, logging_to, warnings_as_log_lines
 from trainer.model_card import model_card
 from trainer.on_top import Features, Lessons, compute_features, fit, make_lessons
 from trainer.recognisers import recogniser_file
-from trainer.results import announce, calibration_metadata, judgement_metrics, tell_recipe, write_results
+from trainer.results import (
+    announce,
+    calibration_metadata,
+    judgement_metrics,
+    tell_of_exports,
+    tell_recipe,
+    write_results,
+)
 from trainer.run_files import resolved, write_text
-from trainer.sources import origin
-from trainer.torch_files import save_atomically
+from trainer.sources import file_sha256, origin
+from trainer.weight_files import QUALITY_HEAD, moment, write_weights
 
 _COMPARED_IMAGES = 8
 _LEAST_SPREAD = 1e-4  # standard deviation of CR; rounding alone gives less
@@ -65,6 +73,11 @@ def run_on_top(config: EasyDict) -> dict[str, Any]:
     """
     build_on_top.check_quality_head(config)
     output = Path(config.output)
+    with held_output(output):
+        return _run_held(config, output)
+
+
+def _run_held(config: EasyDict, output: Path) -> dict[str, Any]:
     earlier = check_output(
         output,
         resume=config.resume,
@@ -89,7 +102,10 @@ def _run(config: EasyDict, given: _Given, log: RunLog) -> dict[str, Any]:
     _describe(config, given, features_of)
     lessons = _lessons(config, given, features_of)
     regressor, steps = _fitted(config, given.recogniser, lessons, log)
-    save_atomically(regressor.state_dict(), output / "quality_head.pt")
+    write_weights({QUALITY_HEAD: regressor.state_dict()}, output)
+    recogniser = given.recogniser.network.path
+    if recogniser.parent == output:  # it was exported for this run
+        list_written(output, [recogniser.name], moment(output))
     cache = build_on_top.cache(config)
     judgements = {
         name: judge_on_top(name, test_set, features_of, regressor, fmr=config.erc_fmr, cache=cache)
@@ -98,7 +114,8 @@ def _run(config: EasyDict, given: _Given, log: RunLog) -> dict[str, Any]:
     metrics = {"data": given.split.counts(), "weights": _weights(lessons)} | judgement_metrics(judgements)
     write_results(metrics, judgements, output, log, steps, _plot_curves)
     _export(config, given, regressor, features_of, _metadata(description, given, judgements))
-    write_text(model_card(description, given.recogniser, metrics, __version__), output / "model_card.md")
+    with written_together(output, moment(output)) as new:
+        write_text(model_card(description, given.recogniser, metrics, __version__), new / "model_card.md")
     announce(metrics, output)
     return metrics
 
@@ -216,7 +233,7 @@ def _metadata(
     path = given.recogniser.network.path
     recipe = description["recipe"]
     public = recipe | {"on_top": {key: value for key, value in recipe["on_top"].items() if key != "cache"}}
-    return origin("ig_fiqa on top", public, [path]) | calibration_metadata(judgements, path.name)
+    return origin("ig_fiqa on top", public, [file_sha256(path)]) | calibration_metadata(judgements, path.name)
 
 
 def _export(
@@ -227,17 +244,20 @@ def _export(
     metadata: Mapping[str, str],
 ) -> None:
     """quality.onnx and both.onnx, each compared with R on images of the data set."""
+    output = Path(config.output)
     with torch.inference_mode():
         quality = regressor(torch.from_numpy(features_of(given.faces))).numpy()
-    for kind in ("quality", "both"):
-        path = Path(config.output) / f"{kind}.onnx"
-        error = given.recogniser.write_quality(
-            path,
-            kind=kind,
-            layers=regressor.folded(),
-            reads=config.on_top.reads,
-            images=given.faces,
-            quality=quality,
-            metadata=metadata,
-        )
-        LOGGER.info("wrote %s (relative error against torch %.1e)", path, error)
+    with written_together(output, moment(output)) as new:
+        errors = {
+            kind: given.recogniser.write_quality(
+                new / f"{kind}.onnx",
+                kind=kind,
+                layers=regressor.folded(),
+                reads=config.on_top.reads,
+                images=given.faces,
+                quality=quality,
+                metadata=metadata,
+            )
+            for kind in ("quality", "both")
+        }
+    tell_of_exports(output, errors)

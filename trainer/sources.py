@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from igfiqa_head import __version__
+from igfiqa_head.io.written_files import read_list
 from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.registry import BACKBONES, import_plugin, load_entry_points
 from plugins.backbones import TIMM_PREFIX, get_model
@@ -33,8 +34,9 @@ from trainer.state_dicts import (
     unwrapped,
 )
 from trainer.torch_files import load_safely
+from trainer.weight_files import BACKBONE, QUALITY_HEAD, RECIPE, check_weights
 
-_QUALITY_HEAD = "state_dict_quality_head"
+_HEAD_STATE = "state_dict_quality_head"
 _OURS, _CR_FIQA = "regressor", "qs"
 _MAX_RECIPE_BYTES = 1_000_000
 # Of a recipe, what a stranger to the machine and to the account has no use for.
@@ -60,6 +62,7 @@ class Source:
         recipe: what is known of the training, as JSON holds it.
         files: the files with the weights.
         images: where the training images were, if it is known: a path or "synthetic".
+        sha256: digests of the files, where they were of one moment as they were read.
     """
 
     backbone: nn.Module
@@ -68,14 +71,20 @@ class Source:
     recipe: Mapping[str, Any]
     files: Sequence[Path]
     images: str | None = None
+    sha256: Sequence[str] = ()
 
     def metadata(self) -> dict[str, str]:
         """What an exported file says of its origin."""
-        return origin(self.method, self.recipe, self.files)
+        return origin(self.method, self.recipe, self.sha256 or map(file_sha256, self.files))
 
 
-def origin(method: str, recipe: Mapping[str, Any], files: Iterable[Path]) -> dict[str, str]:
-    """The metadata of a file exported from these weights.
+def file_sha256(path: Path) -> str:
+    """The digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def origin(method: str, recipe: Mapping[str, Any], sha256: Iterable[str]) -> dict[str, str]:
+    """The metadata of a file exported from weights, whose files have these digests.
 
     Keys: ``method``; ``recipe``, JSON without what concerns one machine or account only; ``source_sha256``,
     one hash for each file with weights, as sha256sum prints it; ``version`` of this project.
@@ -84,7 +93,7 @@ def origin(method: str, recipe: Mapping[str, Any], files: Iterable[Path]) -> dic
     return {
         "method": method,
         "recipe": json.dumps(public, default=str),
-        "source_sha256": " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files),
+        "source_sha256": " ".join(sha256),
         "version": __version__,
     }
 
@@ -112,7 +121,7 @@ def open_source(
         import_plugin(plugin)
     if path.is_dir():
         if network is not None:
-            raise SourceError(f"{path / 'recipe.json'} names the network: leave out --network {network}")
+            raise SourceError(f"{path / RECIPE} names the network: leave out --network {network}")
         return _open_run(path, quality_head, plugins)
     if not path.is_file():
         raise SourceError(f"there is no run folder or checkpoint {path}")
@@ -120,6 +129,18 @@ def open_source(
 
 
 def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -> Source:
+    """The networks of a run, whose files are of one moment, also while the run goes on."""
+    written = read_list(folder)
+    check_weights(folder, RECIPE, BACKBONE, *(() if quality_head else (QUALITY_HEAD,)))
+    source = _load_run(folder, quality_head, plugins)
+    if read_list(folder) != written:
+        raise SourceError(f"a run has written new weights to {folder} while they were read: try again")
+    if quality_head is not None or RECIPE not in written:
+        return source
+    return replace(source, sha256=[written[path.name].sha256 for path in source.files])
+
+
+def _load_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -> Source:
     recipe = _read_recipe(folder)
     missing = [plugin for plugin in recipe["plugins"] if plugin not in plugins]
     if missing:  # the recipe may be a stranger's, and to import is to run
@@ -128,7 +149,7 @@ def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -
             f"{folder} was trained with plugins, which are code: if you trust them, add "
             f"plugins={','.join(missing)} to a recipe, or to an export {needed}"
         )
-    weights, head = folder / "model.pt", quality_head or folder / "quality_head.pt"
+    weights, head = folder / BACKBONE, quality_head or folder / QUALITY_HEAD
     if not weights.is_file():
         raise SourceError(f"{folder} has no model.pt: this run has not finished an epoch")
     state = tensors(load_safely(weights), weights)
@@ -143,7 +164,7 @@ def _open_run(folder: Path, quality_head: Path | None, plugins: Sequence[str]) -
 
 def _read_recipe(folder: Path) -> dict[str, Any]:
     """The recipe of a run; what is used of it is checked."""
-    path = folder / "recipe.json"
+    path = folder / RECIPE
     if not path.is_file():
         raise SourceError(
             f"{folder} is no run folder, it has no recipe.json; name a checkpoint file instead?"
@@ -168,6 +189,8 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
 
 
 def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None) -> Source:
+    if quality_head is not None:
+        _check_pair(path, quality_head)
     content = load_safely(path)
     forms = []
     for form in unwrapped(tensors(content, path)):
@@ -180,14 +203,20 @@ def _open_checkpoint(path: Path, quality_head: Path | None, network: str | None)
         )
     if quality_head is not None:
         head = _head(quality_head)
-    elif _QUALITY_HEAD in content:
-        head = tensors(content[_QUALITY_HEAD], path)
+    elif _HEAD_STATE in content:
+        head = tensors(content[_HEAD_STATE], path)
     name, state = _recognised(forms, network, path)
     size = _embedding_size(state)
     backbone = _network(name, size, state, path)
     regressor = _regressor(head, quality_head or path, size) if head else None
     files = [path] if quality_head is None else [path, quality_head]
     return Source(backbone, regressor, _method(head), {"network": name, "embedding_size": size}, files)
+
+
+def _check_pair(path: Path, quality_head: Path) -> None:
+    names = {path.name, quality_head.name}
+    if quality_head.parent == path.parent and names <= read_list(path.parent).keys():
+        check_weights(path.parent, *sorted(names))
 
 
 def _head(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,8 @@ import pickle
 import stat
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +32,35 @@ def save_atomically(state: Any, path: Path) -> None:
     Raises:
         CheckpointError: the file cannot be written.
     """
-    try:
+    with failing_as_checkpoint(path):
         remove_leftovers(path)
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
+        write(state, path)
+
+
+def write(state: Any, path: Path) -> None:
+    """``torch.save``, atomically."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+
+
+@contextmanager
+def failing_as_checkpoint(path: Path) -> Iterator[None]:
+    """Raise as a :class:`CheckpointError` whatever keeps ``path`` from being written in the block."""
+    try:
+        yield
+    except CheckpointError:  # it names the file already
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
         # torch complains about a file of the wrong length; the reason came before.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise CheckpointError(f"{path} cannot be written: {str(reason).splitlines()[0]}") from error
+        words = getattr(reason, "strerror", None) or str(reason).splitlines()[0]
+        raise CheckpointError(f"{path} cannot be written: {words}") from error
 
 
-def try_to_save(state: Any, path: Path) -> CheckpointError | None:
-    """:func:`save_atomically`, for ranks that have to tell each other first: why it failed, or None."""
+def failure_of(save: Callable[..., None], *arguments: Any) -> CheckpointError | None:
+    """Why saving fails, or None: for ranks that have to tell each other before one of them raises."""
     try:
-        save_atomically(state, path)
+        save(*arguments)
     except CheckpointError as error:
         return error
     return None

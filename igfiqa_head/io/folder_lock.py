@@ -17,6 +17,7 @@ except ModuleNotFoundError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = ".igfiqa.lock"
+_HELD: set[int] = set()  # descriptors of this process
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def locked(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
         return
     path = Path(folder) / LOCK_FILE
     descriptor = _take(path)
+    _HELD.add(descriptor)
     try:
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
         text = f"process {os.getpid()} on {socket.gethostname()} since {since} ({who})"
@@ -47,7 +49,18 @@ def locked(folder: str | os.PathLike[str], who: str) -> Iterator[None]:
     finally:
         with suppress(OSError):  # the folder may be gone
             path.unlink()
+        _HELD.remove(descriptor)
         os.close(descriptor)
+
+
+def _forget() -> None:
+    """Leave the locks to the parent: a worker that outlives it for a moment must not hold them."""
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _take(path: Path) -> int:

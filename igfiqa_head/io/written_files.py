@@ -23,14 +23,14 @@ LIST_FILE = ".igfiqa-files.json"
 _NEW = ".igfiqa-new-"
 
 
-class _File(NamedTuple):
+class WrittenFile(NamedTuple):
     """The number of the run that wrote a file, and the SHA-256 digest of its content."""
 
     number: str
     sha256: str
 
 
-_Files = dict[str, _File]  # by name within the folder, SUB/NAME for a file of a sub-folder
+_Files = dict[str, WrittenFile]  # by name within the folder, SUB/NAME for a file of a sub-folder
 
 
 class _List(NamedTuple):
@@ -108,6 +108,15 @@ def check_one_moment(folder: str | os.PathLike[str], names: Iterable[str], advic
         raise ValueError(f"{folder} holds files of two runs, as the second was interrupted: {advice}")
 
 
+def read_list(folder: str | os.PathLike[str]) -> Mapping[str, WrittenFile]:
+    """What the list of a folder holds of each file, by name; nothing where there is no list.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    return _read(Path(folder)).files
+
+
 def _read(folder: Path) -> _List:
     path = folder / LIST_FILE
     if not os.path.lexists(path):
@@ -145,7 +154,7 @@ def _make_place(folder: Path, name: str) -> None:
         raise ValueError(f"{target} cannot be written: a folder has its name; move it away")
 
 
-def _remove(path: Path, written: _File) -> None:
+def _remove(path: Path, written: WrittenFile) -> None:
     """Remove a file unless it was changed since, or a link leads to it."""
     in_place = not (path.is_symlink() or path.parent.is_symlink())
     if in_place and path.is_file() and _digest(path) == written.sha256:
@@ -159,11 +168,11 @@ def _write(folder: Path, content: _List) -> None:
 
 
 def _listed(folder: Path, names: Iterable[str], number: str) -> _Files:
-    return {name: _File(number, _digest(folder / name)) for name in names}
+    return {name: WrittenFile(number, _digest(folder / name)) for name in names}
 
 
 def _decode(files: Mapping[str, Mapping[str, Any]]) -> _Files:
-    decoded = {name: _File(**entry) for name, entry in files.items()}
+    decoded = {name: WrittenFile(**entry) for name, entry in files.items()}
     for name, written in decoded.items():
         if not all(isinstance(text, str) for text in written) or not _is_within(name):
             raise ValueError(f"{name!r} is no file of ours")

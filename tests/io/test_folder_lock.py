@@ -85,3 +85,29 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.warns(UserWarning, match="cannot be locked .No locks available"), locked(tmp_path, "x"):
         pass
+
+
+FORK_AND_HOLD = """
+import os, sys, time
+from igfiqa_head.io.folder_lock import locked
+with locked(sys.argv[1], "train.py"):
+    if os.fork() == 0:  # a worker, as those that load images
+        time.sleep(30)
+        os._exit(0)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_that_outlive_a_killed_process_do_not_hold_its_folder(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORK_AND_HOLD, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.kill()
+        process.wait()
+        with locked(tmp_path, "x"):
+            pass
+        os.killpg(process.pid, signal.SIGKILL)

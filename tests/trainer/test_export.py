@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from igfiqa_head.calibration import Calibration, PercentScale
+from igfiqa_head.io.written_files import LIST_FILE
 from igfiqa_head.runtime import INPUT_CONTRACT, FaceNetwork, QualityModel
 from plugins.backbones import get_model
 from tests.plugins.backbones.filling import fill
@@ -175,6 +176,7 @@ def test_the_runs_own_images_where_they_still_are(
     document = json.loads((a_run / "recipe.json").read_text())
     document["recipe"]["rec"] = str(images)
     (a_run / "recipe.json").write_text(json.dumps(document))
+    (a_run / LIST_FILE).unlink()
     assert main([str(a_run), *PLUGIN]) == 0
     assert f"comparing on 4 images of {images}" in capsys.readouterr().out
     (images / "train.rec").rename(tmp_path / "elsewhere")

@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from easydict import EasyDict
 
+from igfiqa_head.io.written_files import LIST_FILE
 from igfiqa_head.ranks import Ranks
 from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import assert_same, make
@@ -103,7 +104,9 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(
         kills += victim.exitcode == -signal.SIGKILL
         if all(process.exitcode == 0 for process in running):
             assert_same(final_state(parts, size), expected)
-            assert not list(parts.glob(".*")), "what killed processes left is removed"
+            assert [path.name for path in parts.glob(".*")] == [LIST_FILE], (
+                "what killed processes left is removed"
+            )
             shutil.rmtree(parts)
             completed += 1
 

@@ -12,6 +12,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor, nn
 
+from igfiqa_head.io.written_files import LIST_FILE
 from tests.trainer.trainers import assert_same, make
 from trainer.loop import Trainer, TrainingDivergedError
 from trainer.objective import frozen_running_statistics
@@ -135,6 +136,7 @@ def test_files_of_a_run(tiny_recipe: Recipe) -> None:
         "model.pt",
         "quality_head.pt",
         "checkpoint_gpu_0.pt",
+        LIST_FILE,
     }
     names = set(torch.load(trainer.output / "checkpoint_gpu_0.pt", weights_only=True))
     assert names >= {

@@ -21,6 +21,7 @@ from easydict import EasyDict
 
 import train
 from igfiqa_head.io.record_writer import write_records
+from igfiqa_head.io.written_files import LIST_FILE
 from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.runtime import QualityModel
 from trainer import build, build_data
@@ -55,6 +56,7 @@ def test_all_files_are_there(finished: Path) -> None:
         "tensorboard",
         "erc.png",
         "quality_sheet.png",
+        LIST_FILE,
     }
 
 

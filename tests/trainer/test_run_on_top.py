@@ -27,6 +27,7 @@ from igfiqa_head.insightface import attach
 from igfiqa_head.io.images import encode_image
 from igfiqa_head.io.record_writer import RecordWriter, write_records
 from igfiqa_head.io.verification_bin import write_verification_bin
+from igfiqa_head.io.written_files import LIST_FILE
 from igfiqa_head.recogniser_graph import RecogniserGraph
 from igfiqa_head.registry import DATASETS
 from igfiqa_head.runtime import QualityModel
@@ -49,7 +50,7 @@ SMALL = [
 REPLICATED = 60 * 3  # images of 10 identities, as they are and twice degraded
 ALWAYS = {
     "quality.onnx", "both.onnx", "quality_head.pt", "metrics.json", "recipe.json", "model_card.md",
-    "training.log", "tensorboard",
+    "training.log", "tensorboard", LIST_FILE,
 }  # fmt: skip
 
 Start = Callable[..., int]

@@ -12,6 +12,7 @@ import torch
 from easydict import EasyDict
 from torch import Tensor
 
+from igfiqa_head.io.written_files import LIST_FILE
 from igfiqa_head.ranks import ALONE, Ranks
 from tests.gloo import free_port, on_ranks, start
 from tests.trainer.trainers import make
@@ -130,7 +131,8 @@ def test_a_run_goes_on_with_another_number_of_ranks(
     on(before, "parts", 0, 3)
     assert_agree(one, on(after, "parts", 3, 6))
     names = {path.name for path in (tmp_path / "parts").iterdir()}
-    assert names == {"model.pt", "quality_head.pt", *(f"checkpoint_gpu_{rank}.pt" for rank in range(after))}
+    checkpoints = {f"checkpoint_gpu_{rank}.pt" for rank in range(after)}
+    assert names == {"model.pt", "quality_head.pt", LIST_FILE, *checkpoints}
 
 
 def test_the_weights_of_several_ranks_are_whole(tiny_recipe: Recipe, tmp_path: Path) -> None:
