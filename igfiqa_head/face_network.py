@@ -15,14 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from igfiqa_head.independent_rows import CPU_TOLERANCE, GPU_TOLERANCE, depend_on_company, unlike_faces
 from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_graph import OnnxGraph
-from igfiqa_head.onnx_session import first_run, open_session, reason_of, silent
+from igfiqa_head.onnx_session import MAX_PIXELS, first_run, open_session, reason_of, silent
 
 INPUT_CONTRACT = "float32 [N, 3, 112, 112], RGB, (x / 255 - 0.5) / 0.5"
 """What :func:`igfiqa_head.export.export_onnx` writes into the metadata ``input`` of its files."""
 
 DEFAULT_SIZE = 112
 _MAX_SIZE = 1024
-_MAX_PIXELS = 2**24  # that a graph may want at a time: 1,337 faces of 112 x 112
 _MAX_NUMBERS = 2**24  # of an output, for one face
 _CPU = "CPUExecutionProvider"
 # On a CPU the activations of a small batch stay in its cache: MobileFaceNet runs 1.8 times as fast with
@@ -212,12 +211,12 @@ def _face_input(
     shape = inputs[0].shape if len(inputs) == 1 else []
     sizes = [size if isinstance(size, int) else DEFAULT_SIZE for size in shape[2:]]
     count = shape[0] if shape and isinstance(shape[0], int) else 1
-    fits = all(1 <= size <= _MAX_SIZE for size in (count, *sizes)) and count * math.prod(sizes) <= _MAX_PIXELS
+    fits = all(1 <= size <= _MAX_SIZE for size in (count, *sizes)) and count * math.prod(sizes) <= MAX_PIXELS
     if len(shape) != 4 or shape[1] != 3 or inputs[0].type not in _INPUT_DTYPES or not fits:
         received = ", ".join(f"{item.name} {item.type} {item.shape}" for item in inputs) or "no input"
         raise ValueError(
             f"{path} takes {received}; expected one input of faces, float [N, 3, H, W] with sizes from 1 to "
-            f"{_MAX_SIZE} and N H W of at most {_MAX_PIXELS:,}"
+            f"{_MAX_SIZE} and N H W of at most {MAX_PIXELS:,}"
         )
     on_cpu = session.get_providers()[0] == _CPU
     batch = shape[0] if isinstance(shape[0], int) else _CPU_BATCH if on_cpu else _GPU_BATCH

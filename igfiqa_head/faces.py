@@ -5,6 +5,7 @@ Needs the extra ``insightface``. Nothing is downloaded: a pack that is not on th
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
 from igfiqa_head.alignment import TEMPLATE_SIZE, align
 from igfiqa_head.onnx_file import OnnxFile
-from igfiqa_head.onnx_session import available_providers, session_options
+from igfiqa_head.onnx_session import (
+    MAX_PIXELS,
+    available_providers,
+    first_run,
+    reason_of,
+    session_options,
+)
+
+_TRIED = (1, 3, 64, 64)
 
 PACKS = Path("~/.insightface/models")
 """Where insightface keeps the packs that are asked for by name."""
@@ -160,4 +170,22 @@ def _open_detector(folder: Path, providers: Sequence[str] | None, threads: int |
         ) from error
     if not app.det_model.use_kps:
         raise ValueError(f"the detector of {folder} gives no landmarks, so its faces cannot be aligned")
+    _try(folder, app.det_model.session)
     return app
+
+
+def _try(folder: Path, session: onnxruntime.InferenceSession) -> None:
+    """Run the detector once on black: it might want any size or never end, which insightface lets it."""
+    faces = session.get_inputs()[0]
+    shape = [
+        size if isinstance(size, int) else usual for size, usual in zip(faces.shape, _TRIED, strict=True)
+    ]
+    if math.prod(shape) > 3 * MAX_PIXELS:
+        raise ValueError(
+            f"the detector of {folder} takes {faces.shape}, expected at most {MAX_PIXELS:,} pixels"
+        )
+    try:
+        with first_run() as options:
+            session.run(None, {faces.name: np.zeros(shape, np.float32)}, options)
+    except Exception as error:  # onnxruntime's own exceptions share no other base
+        raise ValueError(f"the detector of {folder} does not run: {reason_of(error)}") from error

@@ -18,6 +18,9 @@ from igfiqa_head.onnx_file import OnnxFile
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Those that :func:`open_session` takes by itself where they are available, in this order."""
 
+MAX_PIXELS = 2**24
+"""What a network may want at a time: 1,337 faces of 112 x 112."""
+
 GIB_VARIABLE, SECONDS_VARIABLE = "IGFIQA_ONNX_GIB", "IGFIQA_ONNX_SECONDS"
 """Environment variables: the memory that the networks of a process may take on the CPU together (4 GiB if not
 set), and the time that the first run of one may take (120 s)."""

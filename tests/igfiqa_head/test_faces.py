@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from igfiqa_head import faces
 from igfiqa_head.alignment import align
 from igfiqa_head.faces import FaceDetector, find_pack
+from tests.onnx_models import write_model
 from tests.packs import FACES, SIDE, make_pack, open_pack, picture
 
 
@@ -126,3 +131,38 @@ def test_arguments_out_of_range(pack: Path, options: dict[str, object], message:
 def test_images_that_cannot_be_searched(detector: FaceDetector, image: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         detector.find(image)
+
+
+def test_no_file_of_a_pack_reads_outside_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = make_pack(tmp_path)
+    write_model(pack / "other.onnx", size=112, external=True)
+    (tmp_path / "secret").write_bytes((pack / "other.onnx.data").read_bytes())
+    (pack / "other.onnx.data").unlink()
+    (pack / "other.onnx.data").symlink_to(tmp_path / "secret")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *_, **__: pytest.fail("one was opened"))
+    with pytest.raises(ValueError, match=r"other.onnx keeps weights in .* no regular file in its folder"):
+        FaceDetector(pack)
+
+
+def test_a_detector_that_does_not_end_is_given_up(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces, "first_run", given_up)
+    with pytest.raises(ValueError, match=r"the detector of .*testpack does not run: it was given up after"):
+        FaceDetector(pack)
+
+
+@contextmanager
+def given_up() -> Iterator[onnxruntime.RunOptions]:
+    options = onnxruntime.RunOptions()
+    options.terminate = True
+    yield options
+
+
+def test_a_detector_of_a_size_that_nobody_has_is_refused(pack: Path) -> None:
+    model = onnx.load(pack / "det_10g.onnx")
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = 100_000
+    onnx.save(model, pack / "det_10g.onnx")
+    with pytest.raises(
+        ValueError, match=r"takes \[1, 3, 100000, 100000\], expected at most 16,777,216 pixels"
+    ):
+        FaceDetector(pack)
