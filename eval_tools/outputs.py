@@ -69,19 +69,18 @@ def results_folder(folder: Path, settings: Mapping[str, str], *, overwrite: bool
 
 
 def _check_content(folder: Path, settings: Mapping[str, str], overwrite: bool) -> None:
-    if not any((folder / name).is_file() for name in (JSON_FILE, LIST_FILE)):
+    if (folder / JSON_FILE).is_file():
+        earlier = read_settings(folder)
+        if not overwrite and any(earlier.get(name) != settings.get(name) for name in INPUTS):
+            raise ValueError(
+                f"{folder} holds the results of other inputs (command: {earlier.get('command', 'unknown')}): "
+                "name another --output, or add --overwrite to replace them"
+            )
+    elif not (folder / LIST_FILE).is_file():
         paths = [*folder.iterdir(), *(folder / FIGURES).iterdir()]
         others = [path for path in paths if path.name != FIGURES and not path.name.startswith(".")]
         if others:
             raise ValueError(f"{folder} holds other files, such as {others[0]}: name a new or empty folder")
-        return
-    earlier = read_settings(folder)
-    if not overwrite and any(earlier.get(name) != settings.get(name) for name in INPUTS):
-        command = earlier.get("command", "unknown")
-        raise ValueError(
-            f"{folder} holds the results of other inputs (command: {command}): name another --output, or add "
-            "--overwrite to replace them"
-        )
 
 
 def write_outputs(

@@ -143,6 +143,13 @@ def test_files_of_two_runs_are_refused_by_name(tmp_path: Path, name: str) -> Non
         Comparison.load(tmp_path / "copied")
 
 
+def test_a_first_run_that_was_killed_does_not_stand_in_the_way(tmp_path: Path) -> None:
+    write_outputs(_comparison("m"), tmp_path)
+    (tmp_path / JSON_FILE).unlink()
+    with results_folder(tmp_path, {"quality": "m"}):
+        write_outputs(_comparison("m"), tmp_path)
+
+
 def test_the_files_of_a_run_have_one_number(tmp_path: Path) -> None:
     comparison = _comparison("m")
     write_outputs(comparison, tmp_path)
