@@ -17,6 +17,7 @@ from igfiqa_head.kinds import OUTPUTS
 from igfiqa_head.ranks import ALONE, Ranks
 from igfiqa_head.text import first_of
 from trainer.checkpoint import checkpoint_files, has_checkpoint
+from trainer.log import warnings_as_log_lines
 from trainer.weight_files import BACKBONE, QUALITY_HEAD, RECIPE
 
 _PROOF = (RECIPE, "training.log")
@@ -74,7 +75,8 @@ def held_output(folder: Path, ranks: Ranks = ALONE) -> Iterator[None]:
 
         def hold() -> None:
             make_folder(folder)
-            held.enter_context(locked(folder, "train.py"))
+            with warnings_as_log_lines():  # of a file system without locks
+                held.enter_context(locked(folder, "train.py"))
 
         _by_first(hold, folder, ranks)
         yield
