@@ -18,23 +18,19 @@ def atomic_path(path: str | os.PathLike[str], *, private: bool = False) -> Itera
     The temporary file lies in the same folder (a rename is atomic within one file system only), keeps
     the suffix (some writers choose their format by it) and is removed if the block raises. Contents are
     flushed to the disk before the rename, so a crash cannot leave an empty file under the final name.
-    A symbolic link is followed: its target is replaced, the link stays. Who may read the earlier file may
-    read the new one, and nobody else; of a new one that is for the umask to say, or this user alone if it is
-    ``private``.
+    A symbolic link is followed: its target is replaced, the link stays. Nobody but this user can read a file
+    that is ``private``.
 
     Raises:
         OSError: the folder does not exist, or the file cannot be written; it names ``path``.
     """
     target = Path(os.path.realpath(path))
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(6)}{target.suffix}")
-    earlier = None if private else _mode(target)
     try:
-        if private or earlier is not None:  # before there is anything to read in it
+        if private:  # before there is anything to read in it
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield temporary
         _flush(temporary)
-        if earlier is not None:
-            os.chmod(temporary, earlier)
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -88,11 +84,6 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     for temporary in target.parent.glob(f".{glob.escape(target.stem)}.*{glob.escape(target.suffix)}"):
         temporary.unlink(missing_ok=True)
-
-
-def _mode(path: Path) -> int | None:
-    """The permissions of a file, or None if there is none."""
-    return path.stat().st_mode & 0o777 if path.is_file() else None
 
 
 def _flush(path: Path) -> None:

@@ -67,17 +67,6 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
-def test_who_may_read_a_file_stays_the_same_when_it_is_replaced(tmp_path: Path, mode: int) -> None:
-    target = tmp_path / "scores.csv"
-    target.touch()
-    target.chmod(mode)
-    with atomic_path(target) as temporary:
-        temporary.write_text("new")
-        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
-    assert stat.S_IMODE(target.stat().st_mode) == mode
-
-
 def test_a_private_file_is_this_users_alone_from_the_start(tmp_path: Path) -> None:
     (tmp_path / "face.npy").touch(0o644)
     with atomic_path(tmp_path / "face.npy", private=True) as temporary:
