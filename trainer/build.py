@@ -219,15 +219,16 @@ def build_trainer(
     drawn = head.images_drawn(config.batch_size) if head is not None else config.batch_size
     if drawn < 4 and not config.sync_bn:
         _check_single_images(config, backbone, head, drawn)
-    loader = Loader(
-        with_decoded_images(config, dataset),
-        drawn,
-        seed=config.seed,
-        num_workers=config.num_workers,
-        device=device,
-        rank=ranks.rank,
-        world_size=ranks.size,
-    )
+    with room_for(f"a loader with num_workers={config.num_workers} and batch_size={config.batch_size}"):
+        loader = Loader(
+            with_decoded_images(config, dataset),
+            drawn,
+            seed=config.seed,
+            num_workers=config.num_workers,
+            device=device,
+            rank=ranks.rank,
+            world_size=ranks.size,
+        )
     optimizer = build_optimizer(config, modules)
     schedule = build_lr_schedule(config, optimizer, loader.batches_per_epoch // config.gradient_acc)
     return Trainer(

@@ -15,7 +15,7 @@ from trainer import held_out
 from trainer.decoded_cache import open_decoded
 from trainer.held_out import Split, Subset, hold_out
 from trainer.log import LOGGER, warnings_as_log_lines
-from trainer.parts import build_part
+from trainer.parts import build_part, room_for
 
 SYNTHETIC = "synthetic"
 _OWN_FOLDER = "image_folder"
@@ -32,7 +32,7 @@ def build_train_set(config: EasyDict) -> Any:
     name = _data_set_name(config)
     with warnings_as_log_lines():
         if name == SYNTHETIC:
-            dataset = DATASETS.get(name)(**_synthetic_counts(config))
+            dataset = _rendered(config)
         else:
             dataset = build_part(DATASETS, name, config.rec, settings=dict(config.get(name, {})))
     for note in getattr(dataset, "notes", ()):
@@ -83,6 +83,17 @@ def _data_set_name(config: EasyDict) -> str:
         f"rec={config.rec!r} is no folder: expected one with train.rec and train.idx, a folder with one "
         'sub-folder per identity, or "synthetic"'
     )
+
+
+def _rendered(config: EasyDict) -> Any:
+    counts = _synthetic_counts(config)
+    with room_for(
+        f"{counts['num_identities']} identities with {counts['images_per_identity']} rendered faces each "
+        "(num_classes and num_image, or synthetic.num_identities and synthetic.images_per_identity)"
+    ):
+        dataset = DATASETS.get(SYNTHETIC)(**counts)
+        dataset.labels.max()  # they are made when they are asked for
+    return dataset
 
 
 def _synthetic_counts(config: EasyDict) -> dict[str, Any]:
@@ -184,8 +195,12 @@ def _bin_file(config: EasyDict, name: str) -> Path:
 def _verification_set(config: EasyDict, name: str) -> VerificationSet:
     if name == SYNTHETIC:
         faces = build_synthetic_test_faces(config)
-        pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
-        return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
+        with room_for(
+            f"the rendered faces of synthetic.test_identities={faces.num_identities} with "
+            f"synthetic.test_images_per_identity={faces.images_per_identity}"
+        ):
+            pairs, is_genuine = balanced_pairs(faces.labels, np.random.default_rng(config.seed))
+            return VerificationSet(faces.render(), pairs, is_genuine, folds=10)
     return read_bin_set(_bin_file(config, name))
 
 

@@ -268,13 +268,17 @@ def _take_own_classes(state: dict[str, Any], files: list[Path], parts: Parts, ra
     states = [state, *(load_safely(path, in_memory=False) for path in files[1:])]
     for place in _class_sharded(parts, state):
         shares = [_entry(share, place) for share in states]
-        kinds = {(x.dtype, x.shape[1:]) if isinstance(x, Tensor) and x.ndim else None for x in shares}
+        kinds = {(x.dtype, x.shape[1:]) if _has_rows(x) else None for x in shares}
         if None in kinds or len(kinds) > 1:
             raise CheckpointError(
                 f"{files[0]} and those beside it do not fit together: no rows of one type and shape in "
                 + ".".join(map(str, place))
             )
         _put(state, place, _rows(shares, ranks.classes(sum(map(len, shares)))))
+
+
+def _has_rows(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) > 0
 
 
 def _rows(shares: list[Tensor], wanted: range) -> Tensor:

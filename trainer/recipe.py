@@ -16,6 +16,7 @@ from easydict import EasyDict
 from igfiqa_head.io.regular_files import read_regular
 from trainer import schema
 
+_MAX_SHOWN = 200
 BASE = Path(__file__).resolve().parent.parent / "recipes" / "base.py"
 
 
@@ -67,12 +68,12 @@ def _execute(path: Path) -> EasyDict:
         problem = "is a folder, expected a recipe's file" if path.is_dir() else "does not exist"
         raise RecipeError(f"recipe {str(path)!r} {problem}.{_closest_recipes(path)}")
     try:
-        variables = runpy.run_path(str(path))
+        config = runpy.run_path(str(path)).get("config")
+        if isinstance(config, dict):
+            return EasyDict(copy.deepcopy(dict(config)))
     except Exception as error:
         raise RecipeError(f"recipe {str(path)!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(variables.get("config"), dict):
-        raise RecipeError(f"recipe {str(path)!r} must define `config = EasyDict()`, found none")
-    return EasyDict(copy.deepcopy(dict(variables["config"])))
+    raise RecipeError(f"recipe {str(path)!r} must define `config = EasyDict()`, found none")
 
 
 def _closest_recipes(path: Path) -> str:
@@ -107,10 +108,10 @@ def _find_plugins(given: EasyDict, folder: Path) -> None:
 def _found_plugin(plugin: str, folder: Path) -> str:
     if not plugin.endswith(".py"):
         return plugin
-    file = Path(os.path.expanduser(plugin))
-    places = [folder / file, file]
+    file = os.path.expanduser(plugin)
+    places = [folder / file, Path(file)]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return str(place)
     looked = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
     raise RecipeError(f"plugin file {plugin!r} does not exist: looked for {looked}")
@@ -139,7 +140,7 @@ def _set(config: EasyDict, key: str, value: Any, allowed: Sequence[str]) -> None
         config[key] = value
         return
     if not isinstance(value, dict):
-        raise RecipeError(f"{key} is a block of keys, such as {key} = edict(...), got {value!r}")
+        raise RecipeError(f"{key} is a block of keys, such as {key} = edict(...), got {_shown(value)}")
     block = config.setdefault(key, EasyDict())
     known = schema.BLOCKS.get(key)
     for name, inner in value.items():
@@ -175,8 +176,8 @@ def _apply_override(config: EasyDict, override: str) -> None:
 def _parse(raw: str, kind: str) -> Any:
     """A command-line value: a Python literal where it is one, else a bare word; lists may omit brackets."""
     try:
-        value = ast.literal_eval(raw)
-    except (ValueError, SyntaxError):
+        value = EasyDict(value=ast.literal_eval(raw)).value  # which takes texts alone for keys
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = raw
     if kind == "text":
         return value if value is None or isinstance(value, str) else raw
@@ -210,7 +211,16 @@ def _check(config: EasyDict) -> None:
 
 def _check_value(name: str, value: Any, accepts: schema.Accepts) -> None:
     if not accepts.test(value):
-        raise RecipeError(f"recipe key {name!r} accepts {accepts.words}; got {value!r}")
+        limit = schema.limit(value, accepts)
+        raise RecipeError(f"recipe key {name!r} accepts {accepts.words}; got {_shown(value)}{limit}")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # of an integer of thousands of digits, or of others' objects
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def did_you_mean(name: str, known: Sequence[str] | dict[str, Any], block: str = "") -> str:

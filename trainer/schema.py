@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-
 _MANY = 2**31 - 1  # of anything that is counted
 _MOST = 1e38  # float32, which all is computed in, holds little more
 
@@ -47,8 +46,18 @@ def positive(high: float = _MOST) -> Accepts:
     return Accepts(lambda x: _is_number(x) and 0 < x <= high, words)
 
 
+def limit(value: Any, accepts: Accepts) -> str:
+    """In words, the most that a key takes, if it is this that a value exceeds."""
+    if not isinstance(value, (int, float)):
+        return ""
+    exceeded = [most for most in (_MANY, _MOST) if value > most and accepts.test(most)]
+    return f", which is more than {exceeded[-1]}" if exceeded else ""
+
+
 def choice(*options: str) -> Accepts:
-    return Accepts(lambda x: isinstance(x, str) and x in options, f"one of {', '.join(map(repr, options))}", "text")
+    return Accepts(
+        lambda x: isinstance(x, str) and x in options, f"one of {', '.join(map(repr, options))}", "text"
+    )
 
 
 def number_range(low: float, high: float = _MOST) -> Accepts:
