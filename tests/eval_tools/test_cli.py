@@ -336,18 +336,18 @@ def test_wrong_settings_are_found_before_anything_is_computed(
     assert not calls
 
 
-def test_files_of_an_earlier_run_do_not_stay(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = "compare pairs.bin --recogniser recogniser.onnx --fmr 0.1 --bootstrap 0 --output results"
-    assert run(f"{command} --quality norm random --protocol fixed crfiqa") == 0
-    assert run(f"{command} --quality norm random --protocol fixed") == 0
-    assert not list((here / "results").rglob("*crfiqa*"))
+def test_results_of_other_inputs_are_replaced_only_if_asked(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And then no file of theirs stays."""
+    command = "verify {} --recogniser recogniser.onnx --fmr 0.1 --output results"
+    assert run(command.format("pairs.bin")) == 0
     capsys.readouterr()
-    assert run(f"{command} --quality sharpness --protocol fixed") == 2
+    assert run(command.format("people")) == 2
     error = "results holds the results of other inputs .*: name another --output, or add --overwrite to"
     assert re.search(error, capsys.readouterr().err)
-    assert run(f"{command} --quality sharpness --protocol fixed --overwrite") == 0
-    names = {path.name for path in (here / "results").rglob("*")}
-    assert not [name for name in names if "crfiqa" in name or "norm" in name]
+    assert run(command.format("people") + " --overwrite") == 0
+    assert not list((here / "results").rglob("*pairs*"))
 
 
 def test_other_peoples_files_are_not_touched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMPARE = "compare pairs.bin --fmr 0.1 --bootstrap 0 --no-cache --output out"
+COMPARE = "compare pairs.bin --fmr 0.1 --bootstrap 0 --no-cache --output out --overwrite"
 
 
 def test_the_norm_is_left_out_where_a_recogniser_gives_unit_length(
