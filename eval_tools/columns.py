@@ -32,6 +32,7 @@ from eval_tools.cells import Kind, convert, is_number
 from igfiqa_head.io.regular_files import regular
 from igfiqa_head.text import first_of
 
+_MOST_SHOWN = 30
 _BLOCK = 1024  # rows; many more at a time keep the garbage collector busy: twice as slow with 65,536
 _DELIMITERS = "\t;,"
 _NPY = ".npy"
@@ -101,7 +102,7 @@ class CsvFile:
                 parts[name].append(convert(column, kind, name, first, self._where))
             first += len(block)
         if not first:
-            raise ValueError(f"{self.path} has no row below its header {', '.join(self.header)}")
+            raise ValueError(f"{self.path} has no row below its header {some_of(self.header)}")
         return Table({name: _joined(kinds[name], parts[name]) for name in kinds}, self._where)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
@@ -254,7 +255,7 @@ def read_npz(path: Path, wanted: Collection[str] | None = None) -> dict[str, NDA
     size, stored = sum(kind.nbytes for kind in kinds.values()), path.stat().st_size
     if size > _FREE_BYTES + _MAX_RATIO * stored:
         raise ValueError(
-            f"{path} has {stored / 2**20:.1f} MiB, and {first_of(list(kinds), 3)} in it {size / 2**20:,.0f} "
+            f"{path} has {stored / 2**20:.1f} MiB, and {some_of(kinds)} in it {size / 2**20:,.0f} "
             "MiB, more than is read of such a file: write it without compression, by np.savez"
         )
     with _npz(path) as archive:
@@ -298,6 +299,11 @@ def text_of(values: NDArray[Any]) -> list[str]:
     if values.dtype.kind == "S":
         values = np.char.decode(values, "utf-8", "replace")
     return [str(value) for value in values.tolist()]
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The names of columns for a message, of many the first 30."""
+    return first_of(list(names), _MOST_SHOWN)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ _BLOCK = 2**20
 
 
 class OnnxFile:
-    """An ONNX file that is safe to open: it is whole, and all that it reads lies in its own folder.
+    """An ONNX file that was looked at: it is whole, and all that it reads lies in its own folder.
 
     onnxruntime opens what a file names. Older releases follow it to any file of the disk, wait for pipes, and
     take some names for addresses in memory.

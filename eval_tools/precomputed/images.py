@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval_tools.columns import CsvFile, npz_kinds, read_npz, text_of
+from eval_tools.columns import CsvFile, npz_kinds, read_npz, some_of, text_of
 from eval_tools.on_bad import EXCLUDE, OnBad, check_on_bad
 from eval_tools.precomputed.matching import AMBIGUOUS, match_names
 from eval_tools.precomputed.score_lines import read_name_scores
@@ -222,7 +222,7 @@ def _names_and_scores(path: Path, column: str) -> tuple[list[str], NDArray[np.fl
         close = difflib.get_close_matches(column, file.header, n=1)
         hint = f"; did you mean {close[0]!r}?" if close and close[0] != column else ""
         raise ValueError(
-            f"{path} has the columns {', '.join(file.header)}; expected {name or 'name'} and {column}, or "
+            f"{path} has the columns {some_of(file.header)}; expected {name or 'name'} and {column}, or "
             f"give another column as in {path.name}:COLUMN{hint}"
         )
     status = _ofiq_status(file.header, name, column)
@@ -247,7 +247,7 @@ def _arrays(path: Path, required: str) -> dict[str, NDArray[Any]]:
     arrays = read_npz(path, (required, "names"))
     if required not in arrays:
         raise ValueError(
-            f"{path} holds {', '.join(npz_kinds(path)) or 'nothing'}, expected an array {required!r}"
+            f"{path} holds {some_of(npz_kinds(path)) or 'nothing'}, expected an array {required!r}"
         )
     return arrays
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from eval_tools.cells import Kind
-from eval_tools.columns import ArrayFile, CsvFile
+from eval_tools.columns import ArrayFile, CsvFile, some_of
 from eval_tools.scores import FloatArray
 
 SCORES = ("similarity", "distance")
@@ -102,7 +102,7 @@ def find_layout(file: CsvFile | ArrayFile, chosen: Sequence[str] | None) -> Layo
     if len(scores) != 1 or GENUINE not in columns or not others or not methods or not both_or_neither:
         both = "; similarity and distance are both there: remove one" if len(scores) == 2 else ""
         raise ValueError(
-            f"{file.path} has the columns {', '.join(file.header)}; expected similarity or distance, "
+            f"{file.path} has the columns {some_of(file.header)}; expected similarity or distance, "
             "is_genuine, one column NAME for each quality method (or both NAME_a and NAME_b), and both of "
             f"identity_a and identity_b or neither{both}"
         )
@@ -116,7 +116,7 @@ def find_layout(file: CsvFile | ArrayFile, chosen: Sequence[str] | None) -> Layo
             close = difflib.get_close_matches(name, methods, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"{file.path} has no quality {name!r} (--quality), only {', '.join(methods)}{hint}"
+                f"{file.path} has no quality {name!r} (--quality), only {some_of(methods)}{hint}"
             )
     return layout.without(dict.fromkeys((name for name in methods if name not in chosen), ""))
 
@@ -204,4 +204,5 @@ def _numbers_rows(values: FloatArray) -> bool:
 
 
 def _listed(left_out: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} ({reason})" if reason else name for name, reason in left_out.items())
+    columns = [f"{name} ({reason})" if reason else name for name, reason in left_out.items()]
+    return some_of(columns)

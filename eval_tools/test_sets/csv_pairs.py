@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path, PureWindowsPath
 
 from eval_tools.cells import flag
-from eval_tools.columns import CsvFile, header_of
+from eval_tools.columns import CsvFile, header_of, some_of
 from eval_tools.names import Folders, composed
 from eval_tools.on_bad import OnBad
 from eval_tools.test_sets.exclusions import Exclusions
@@ -50,7 +50,7 @@ def read_csv_set(
     locate = partial(_locate, root, Folders(), absolute_paths)
     test_set = listed_set(path, root, _pairs(file, columns, exclusions), locate, exclusions)
     unused = [name or "one without a name" for name in file.header if name.lower() not in columns]
-    note = f"Columns that are not used: {', '.join(unused)}."
+    note = f"Columns that are not used: {some_of(unused)}."
     return replace(test_set, notes=(*test_set.notes, *([note] if unused else [])))
 
 

@@ -109,6 +109,16 @@ def test_the_time_for_a_table_is_linear_in_its_columns(tmp_path: Path) -> None:
     assert int(limited("print(len(read_scored_pairs(sys.argv[1]).quality))", tmp_path / "wide.csv")) > 10_000
 
 
+def test_a_message_does_not_grow_with_the_columns(tmp_path: Path) -> None:
+    names = [f"c{n}" for n in range(3_000)]
+    for wide in (["similarity", "is_genuine", *names], names):
+        text = "\n".join(",".join(row) for row in (wide, ["1"] * len(wide), ["0"] * len(wide)))
+        (tmp_path / "wide.csv").write_text(text)
+        with pytest.raises(ValueError, match=r"c28.* and 2,970 more") as caught:
+            read_scored_pairs(tmp_path / "wide.csv")
+        assert len(str(caught.value)) < 2_000
+
+
 def calibration(path: Path) -> object:
     return Calibration.load(path.rename(path.with_name("c.json")))
 
