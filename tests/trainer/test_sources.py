@@ -481,9 +481,12 @@ def test_no_network_is_built_that_the_file_has_not_the_weights_of(
 ) -> None:
     """A few bytes name an embedding size, and its layer has many thousand times as many weights."""
     built = []
-    monkeypatch.setattr(
-        torch.nn.init, "normal_", lambda tensor, *_: built.append(tensor.device.type) or tensor
-    )
+
+    def note(tensor: Tensor, *_: float, **__: float) -> Tensor:
+        built.append(tensor.device.type)
+        return tensor
+
+    monkeypatch.setattr(torch.nn.init, "normal_", note)
     torch.save({"conv.weight": torch.zeros(2, 2), "last.bias": rows}, tmp_path / "small.pt")
     with pytest.raises(ValueError, match="does not fit mbf|of no registered network"):
         open_source(tmp_path / "small.pt", network=network)
