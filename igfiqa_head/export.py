@@ -23,6 +23,7 @@ from igfiqa_head.onnx_file import OnnxFile
 from igfiqa_head.onnx_session import open_session
 from igfiqa_head.quality_head import QualityRegressor
 from igfiqa_head.runtime import INPUT_CONTRACT
+from igfiqa_head.text import printable
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,7 +37,7 @@ _NORMALISING = ("Sub", "_minus", "Mul", "_mul")
 
 
 class ExportError(ValueError):
-    """The ONNX file does not say what torch says; it was not kept."""
+    """There is no ONNX file that says what torch says; none was kept."""
 
 
 class _Outputs(nn.Module):
@@ -118,8 +119,8 @@ def export_onnx(
         images.
 
     Raises:
-        ExportError: the error exceeds 1e-4, torch itself gives NaN or infinity, or has no ONNX model of this
-            network; an earlier file at ``path`` is left as it was.
+        ExportError: torch cannot export the network, the error exceeds 1e-4, or torch itself gives NaN or
+            infinity; an earlier file at ``path`` is left as it was.
         ValueError: an unknown kind, a missing head, too few images, or weights of more than 2 GiB.
     """
     if images.ndim != 4 or len(images) < 3:
@@ -175,8 +176,8 @@ def _traced(model: nn.Module, kind: str, faces: Tensor) -> ModelProto:
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
                 verbose=False,
             )
-    except torch.onnx.OnnxExporterError as error:  # its own words are pages, with advice to try settings
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    except torch.onnx.OnnxExporterError as error:
+        reason = printable(str(error.__cause__ or error).strip().partition("\n")[0])
         raise ExportError(f"torch cannot make an ONNX model of this network: {reason}") from error
     return program.model_proto  # type: ignore[union-attr]
 

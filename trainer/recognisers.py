@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from eval_tools.models.packs import pack_recogniser
-from igfiqa_head.export import export_onnx
+from igfiqa_head.export import ExportError, export_onnx
 from igfiqa_head.faces import find_pack
 from igfiqa_head.runtime import FaceNetwork
 from plugins.backbones import TIMM_PREFIX
@@ -51,7 +51,7 @@ def recogniser_file(
         backbone = _trained(spec, network, plugins)
     try:
         error = export_onnx(backbone, None, path, kind="embedding", images=faces)
-    except torch.onnx.OnnxExporterError as reason:
+    except ExportError as reason:
         raise ValueError(
             f"torch cannot export recognizer={spec!r} to ONNX: {_first_line(reason)}. Export it yourself, "
             "with one output of embeddings [N, D], and name the .onnx file"

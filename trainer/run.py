@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from eval_tools.plots import plot_erc
 from eval_tools.test_sets import VerificationSet
-from igfiqa_head.export import export_onnx
+from igfiqa_head.export import ExportError, export_onnx
 from igfiqa_head.io.written_files import read_list, written_together
 from igfiqa_head.ranks import Ranks
 from trainer import build, build_data, build_parts
@@ -186,7 +186,8 @@ def _finish(
     metrics = {"data": split.counts()} | judgement_metrics(judgements)
     metrics |= _known_of_rendered(config, dataset, judgements, class_weights)
     write_results(metrics, judgements, output, trainer.log, trainer.position.global_step, _plot_curves)
-    _export(config, trainer, dataset, judgements)
+    with _weights_are_safe(output):
+        _export(config, trainer, dataset, judgements)
     announce(metrics, output)
     return metrics
 
@@ -209,6 +210,18 @@ def _known_of_rendered(
 def _plot_curves(judgements: Mapping[str, Judgement], path: Path) -> None:
     """The curves of all test sets in one panel."""
     plot_erc({name: judgement.curve for name, judgement in judgements.items()}, path)
+
+
+@contextmanager
+def _weights_are_safe(output: Path) -> Iterator[None]:
+    """Tell of an export that fails in the block what is not lost by it."""
+    try:
+        yield
+    except ExportError as error:
+        raise ExportError(
+            f"{error}. Weights and metrics.json are safe in {output}; to export them again: "
+            f"python -m trainer.export {output}"
+        ) from error
 
 
 def _export(config: EasyDict, trainer: Trainer, dataset: Any, judgements: Mapping[str, Judgement]) -> None:

@@ -110,7 +110,11 @@ class TestRuns:
             (lambda run: set_recipe(run, network=None), "'network' must be a text, got None"),
             (lambda run: set_recipe(run, embedding_size=-1), "'embedding_size' must be an integer >= 1"),
             (lambda run: set_recipe(run, plugins="os"), "'plugins' must be a list of modules"),
-            (lambda run: set_recipe(run, embedding_size=10**14), "cannot be built"),
+            (lambda run: set_recipe(run, embedding_size=10**14), "which is more than 2147483647"),
+            (
+                lambda run: set_recipe(run, embedding_size=10**9),
+                "model.pt does not fit tiny: of another shape",
+            ),
             (lambda run: set_recipe(run, embedding_size=17), "model.pt does not fit tiny: of another shape"),
             (lambda run: set_recipe(run, network="r51"), "unknown backbone 'r51'"),
             (lambda run: shutil.copy(run / "model.pt", run / "quality_head.pt"), "holds no quality head"),
@@ -457,3 +461,44 @@ class TestCRFIQA:
         path = save(tmp_path / "backbone.pth", state)
         with pytest.raises(SourceError, match="closest is r18, but it has also layer1.0.se_block.fc1.weight"):
             open_source(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = get_model("mbf", num_features=8).state_dict()
+    first = next(iter(state))
+    torch.save(state | {first: state[first].to(dtype)}, tmp_path / "mbf.pt")
+    with pytest.raises(ValueError, match=rf"holds {first} \({str(dtype)[6:]}\), expected floating-point"):
+        open_source(tmp_path / "mbf.pt")
+    torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.pt")
+    assert open_source(tmp_path / "half.pt").recipe["network"] == "mbf"
+
+
+@pytest.mark.parametrize("rows", [torch.zeros(10**9, 0), torch.zeros(50_000)])
+@pytest.mark.parametrize("network", ["mbf", None])
+def test_no_network_is_built_that_the_file_has_not_the_weights_of(
+    tmp_path: Path, network: str | None, rows: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes name an embedding size, and its layer has many thousand times as many weights."""
+    built = []
+
+    def note(tensor: Tensor, *_: float, **__: float) -> Tensor:
+        built.append(tensor.device.type)
+        return tensor
+
+    monkeypatch.setattr(torch.nn.init, "normal_", note)
+    torch.save({"conv.weight": torch.zeros(2, 2), "last.bias": rows}, tmp_path / "small.pt")
+    with pytest.raises(ValueError, match="does not fit mbf|of no registered network"):
+        open_source(tmp_path / "small.pt", network=network)
+    assert set(built) <= {"meta"}
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_names_and_dicts_within_each_other_without_end(tmp_path: Path, wrapped: bool) -> None:
+    content: Any = {"module." * 5000 + "weight": torch.zeros(2)}
+    if wrapped:
+        for _ in range(200):
+            content = {"model": content}
+    torch.save(content, tmp_path / "deep.pt")
+    with pytest.raises(ValueError, match="of no registered network|holds several networks"):
+        open_source(tmp_path / "deep.pt")
