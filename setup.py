@@ -25,7 +25,7 @@ train = [
 ]
 insightface = ["insightface>=0.7.3", f"opencv-python{opencv}"]  # it replaces the headless one
 report = ["plotly>=5.18", "jinja2>=3.1.6"]
-demo = ["gradio>=6.31"]
+demo = ["gradio>=6.31", "fastapi>=0.115.2", "starlette>=1.0.1", "uvicorn>=0.30"]
 test = [
     *train,
     *insightface,
