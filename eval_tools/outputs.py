@@ -28,8 +28,8 @@ from igfiqa_head.io.written_files import LIST_FILE, written_together
 FIGURE_SUFFIXES = (".png", ".pdf")
 FIGURES = "figures"
 REPORT_FILE = "report.html"
-INPUTS = ("test sets", "pairs", "recogniser", "quality")
-"""Settings that tell what a run was made of, as it was named on the command line."""
+INPUTS = "inputs"
+"""The setting that is equal for two runs only if they were made of the same files."""
 _LONGEST = 100  # bytes of a figure's name without its suffix
 
 
@@ -71,9 +71,10 @@ def results_folder(folder: Path, settings: Mapping[str, str], *, overwrite: bool
 def _check_content(folder: Path, settings: Mapping[str, str], overwrite: bool) -> None:
     if (folder / JSON_FILE).is_file():
         earlier = read_settings(folder)
-        if not overwrite and any(earlier.get(name) != settings.get(name) for name in INPUTS):
+        if not overwrite and earlier.get(INPUTS) != settings.get(INPUTS):
+            command = earlier.get("command", "unknown")
             raise ValueError(
-                f"{folder} holds the results of other inputs (command: {earlier.get('command', 'unknown')}): "
+                f"{folder} holds the results of other inputs or of an earlier version (command: {command}): "
                 "name another --output, or add --overwrite to replace them"
             )
     elif not (folder / LIST_FILE).is_file():

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from eval_tools.cli.arguments import split_name
 from eval_tools.measure import DEFAULT_FMRS, Settings
 from eval_tools.outputs import INPUTS, REPORT_FILE, tables, write_outputs
 from eval_tools.results import Comparison
 from eval_tools.tables import MARKS, MEANINGS
 from igfiqa_head.text import tell
 
+_GIVEN = ("test_sets", "pairs", "recogniser", "quality")
 # For :func:`eval_tools.plots.plot_erc_panels`.
 _BANDS = {"few": None, "all": True, "none": False}
 
 
 def description(options: argparse.Namespace, settings: Settings) -> dict[str, str]:
     """The settings, files and versions behind a run, for its page."""
-    given = {name: value for name in INPUTS if (value := getattr(options, name.replace(" ", "_"), None))}
+    given = {name: _listed(value) for name in _GIVEN if (value := getattr(options, name, None))}
     return {
-        **{name: _listed(value) for name, value in given.items()},
+        **{name.replace("_", " "): ", ".join(specs) for name, specs in given.items()},
+        INPUTS: _digest(given),
         "target FMRs": _targets(settings),
         **(_of_models(settings) if "recogniser" in given else {}),
         **(_of_curves(settings) if "pairs" in given or "quality" in given else {}),
@@ -71,8 +76,19 @@ def _of_curves(settings: Settings) -> dict[str, str]:
     }
 
 
-def _listed(values: Sequence[str] | str) -> str:
-    return values if isinstance(values, str) else ", ".join(values)
+def _listed(values: Sequence[str] | str) -> list[str]:
+    return [values] if isinstance(values, str) else list(values)
+
+
+def _digest(given: Mapping[str, Sequence[str]]) -> str:
+    """A number of the inputs, whatever folder they were named from; the page need not show whole paths."""
+    absolute = {name: [*map(_absolute, specs)] for name, specs in given.items()}
+    return hashlib.sha256(repr(absolute).encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def _absolute(text: str) -> tuple[str, str]:
+    name, spec = split_name(text)
+    return name, os.path.abspath(spec) if os.path.exists(spec) else spec
 
 
 def _version() -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -334,6 +335,19 @@ def test_wrong_settings_are_found_before_anything_is_computed(
         assert run(f"calibrate pairs.bin --quality sharpness {wrong}") == 2
     assert run("threshold pairs.bin --quality sharpness --discard 1") == 2
     assert not calls
+
+
+def test_inputs_are_the_same_wherever_they_are_named_from(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = f"verify {{}} --recogniser {here}/recogniser.onnx --fmr 0.1 --output {here}/results"
+    for name in ("pairs.bin", here / "pairs.bin"):
+        assert run(command.format(name)) == 0
+    (here / "elsewhere").mkdir()
+    shutil.copy(here / "pairs.bin", here / "elsewhere")
+    monkeypatch.chdir(here / "elsewhere")
+    assert run(command.format("pairs.bin")) == 2
+    assert "holds the results of other inputs" in capsys.readouterr().err
 
 
 def test_results_of_other_inputs_are_replaced_only_if_asked(
