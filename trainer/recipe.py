@@ -211,8 +211,9 @@ def _check(config: EasyDict) -> None:
 
 def _check_value(name: str, value: Any, accepts: schema.Accepts) -> None:
     if not accepts.test(value):
-        limit = schema.limit(value, accepts)
-        raise RecipeError(f"recipe key {name!r} accepts {accepts.words}; got {_shown(value)}{limit}")
+        raise RecipeError(
+            f"recipe key {name!r} accepts {accepts.words}; got {_shown(value)}{accepts.excess(value)}"
+        )
 
 
 def _shown(value: Any) -> str:

@@ -18,9 +18,15 @@ class Accepts:
     test: Callable[[Any], bool]
     words: str
     kind: str = "value"  # "value", "text" or "list"
+    most: float = math.inf
 
     def or_none(self) -> Accepts:
-        return Accepts(lambda x: x is None or self.test(x), f"{self.words}, or None", self.kind)
+        return Accepts(lambda x: x is None or self.test(x), f"{self.words}, or None", self.kind, self.most)
+
+    def excess(self, value: Any) -> str:
+        """In words, the most that is taken, if a value is more than that."""
+        exceeds = isinstance(value, (int, float)) and value > self.most
+        return f", which is more than {self.most}" if exceeds else ""
 
 
 def _is_integer(x: Any) -> bool:
@@ -33,25 +39,17 @@ def _is_number(x: Any) -> bool:
 
 def integer(low: int, high: int = _MANY) -> Accepts:
     words = f"an integer >= {low}" if high == _MANY else f"an integer in [{low}, {high}]"
-    return Accepts(lambda x: _is_integer(x) and low <= x <= high, words)
+    return Accepts(lambda x: _is_integer(x) and low <= x <= high, words, most=high)
 
 
 def number(low: float, high: float = _MOST) -> Accepts:
     words = f"a number >= {low}" if high == _MOST else f"a number in [{low}, {high}]"
-    return Accepts(lambda x: _is_number(x) and low <= x <= high, words)
+    return Accepts(lambda x: _is_number(x) and low <= x <= high, words, most=high)
 
 
 def positive(high: float = _MOST) -> Accepts:
     words = "a number > 0" if high == _MOST else f"a number in (0, {high}]"
-    return Accepts(lambda x: _is_number(x) and 0 < x <= high, words)
-
-
-def limit(value: Any, accepts: Accepts) -> str:
-    """In words, the most that a key takes, if it is this that a value exceeds."""
-    if not isinstance(value, (int, float)):
-        return ""
-    exceeded = [most for most in (_MANY, _MOST) if value > most and accepts.test(most)]
-    return f", which is more than {exceeded[-1]}" if exceeded else ""
+    return Accepts(lambda x: _is_number(x) and 0 < x <= high, words, most=high)
 
 
 def choice(*options: str) -> Accepts:
