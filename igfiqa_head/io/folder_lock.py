@@ -83,12 +83,18 @@ def _open(path: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
+        if path.is_symlink() or path.is_dir():
+            raise _not_ours(path) from error
         raise ValueError(f"{path.parent} cannot be locked: {path.name}: {error.strerror}") from error
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         os.close(descriptor)
-        raise ValueError(f"{path.parent} cannot be locked: remove {path.name}, which is no file of ours")
+        raise _not_ours(path)
     return descriptor
+
+
+def _not_ours(path: Path) -> ValueError:
+    return ValueError(f"{path.parent} cannot be locked: remove {path.name}, which is no file of ours")
 
 
 def _lock(descriptor: int, path: Path) -> None:
