@@ -72,7 +72,10 @@ def test_a_strangers_file_in_the_place_of_the_lock_is_neither_written_nor_waited
         "folder": lock.mkdir,
     }
     make[kind]()
-    with pytest.raises(ValueError, match=r"folder cannot be locked: remove .igfiqa.lock"), locked(folder, "x"):
+    with (
+        pytest.raises(ValueError, match=r"folder cannot be locked: remove .igfiqa.lock"),
+        locked(folder, "x"),
+    ):
         pass
     assert precious.read_text() == "precious"
     assert not (tmp_path / "new").exists()
