@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from tests.packs import FACES, PackFace, make_pack, open_pack, picture, write_de
 pytest.importorskip("insightface")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:insightface")
 
+of_insightface_2 = pytest.mark.skipif(
+    int(version("insightface").partition(".")[0]) < 2, reason="liveness and manifests came with insightface 2"
+)
 ROOT = Path(__file__).resolve().parents[2]
 CALIBRATION = Calibration("ig_fiqa", "test faces", PercentScale(100, (-1.0, 0.0, 1.0), (0.0, 50.0, 100.0)))
 QUALITY, BOTH = {"quality": 1}, {"embedding": 8, "quality": 1}
@@ -157,6 +161,7 @@ class Liveness:
         face.liveness = {"is_live": bool(face.bbox[0] > 100)}
 
 
+@of_insightface_2
 @pytest.mark.parametrize("mode", ["normal", "observe"])
 def test_a_face_that_insightface_rejects_has_a_quality_but_no_embedding(
     pack: Path, tmp_path: Path, mode: str
@@ -369,6 +374,7 @@ def test_a_fused_recogniser_needs_no_code_of_ours(pack: Path) -> None:
         np.testing.assert_allclose(face.normed_embedding, want / np.linalg.norm(want), atol=1e-3)
 
 
+@of_insightface_2
 def test_in_a_pack_with_a_manifest_the_folder_is_not_searched(pack: Path) -> None:
     manifest = {
         "manifest_version": 2,
