@@ -144,5 +144,5 @@ def test_a_run_on_different_things_ends_with_one_line_on_each_rank(
         assert process.exitcode == 1
         (line,) = [x for x in errors[rank].read_text().splitlines() if "error" in x or "Traceback" in x]
         assert said in line
-        assert line.startswith("error in process 1: the processes do" if rank else "error: the processes do")
+        assert line.startswith("process 1: error: the processes do" if rank else "error: the processes do")
     assert not (tmp_path / "run" / "recipe.json").exists()
