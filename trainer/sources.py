@@ -184,8 +184,8 @@ def _read_recipe(folder: Path) -> dict[str, Any]:
         )
     for key, value in used.items():
         if not _USED[key].test(value):
-            limit = schema.limit(value, _USED[key])
-            raise SourceError(f"{path}: {key!r} must be {_USED[key].words}, got {value!r}{limit}")
+            excess = _USED[key].excess(value)
+            raise SourceError(f"{path}: {key!r} must be {_USED[key].words}, got {value!r}{excess}")
     return recipe
 
 
