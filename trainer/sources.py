@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,7 @@ def _recognised(forms: Sequence[State], network: str | None, path: Path) -> tupl
     )
 
 
+@cache
 def _shapes_of(name: str, size: int) -> Shapes:
     """Names and shapes without memory, of which a file may ask for more than it has."""
     try:
