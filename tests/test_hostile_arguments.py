@@ -38,6 +38,7 @@ BASES = {
     "score": "{one} --model {quality} --threads 1",
     "install": "{pack} {quality}",
     "demo": "{quality}",
+    "cache": "info {one}",
     "verify": "{bin} --recogniser {recogniser} --fmr 0.1 --no-cache",
     "erc": "{csv} --bootstrap 0 --fmr 0.1",
     "ijb": "{one} --recogniser {recogniser}",

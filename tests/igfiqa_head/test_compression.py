@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Sequence
@@ -187,16 +188,22 @@ def test_a_copy_that_orders_faces_differently_is_not_written(
         assert f"qualities {max(figures):.4f}" in str(caught.value)
 
 
-def test_more_careful_settings_follow_those_that_do_not_hold(tmp_path: Path) -> None:
-    regressor = QualityRegressor(2)
-    nn.init.constant_(regressor.weight, 1.0)
-    source = export(tmp_path / "quality.onnx", Difficult(1.0, 0.5), regressor, "quality")
+def test_more_careful_settings_follow_those_that_do_not_hold(  # type: ignore[no-untyped-def]
+    exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which of them hold depends on the processor: here those that leave nothing in float do not."""
+    compare = compression._Original.compare
+
+    def compared(original: compression._Original, path: Path, setting: str) -> compression.Agreement:
+        agreement = compare(original, path, setting)
+        return agreement if "in float" in setting else dataclasses.replace(agreement, rank_correlation=0.98)
+
+    monkeypatch.setattr(compression._Original, "compare", compared)
     tried: list[str] = []
     agreement = compress_to_int8(
-        source, tmp_path / "q.onnx", calibration=crops()[:32], images=crops()[32:], tell=tried.append
+        exported("quality"), tmp_path / "q.onnx", calibration=crops()[:32], images=crops(), tell=tried.append
     )
-    assert tried
-    assert "in float" not in tried[0]
+    assert len(tried) == 2
     assert "in float" in agreement.setting
     assert agreement.worst >= 0.99
     assert (tmp_path / "q.onnx").is_file()

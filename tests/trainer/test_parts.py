@@ -338,7 +338,7 @@ def test_one_image_at_a_time_is_refused_where_statistics_are_taken(
     [
         (
             "embedding_size=100000000000000",
-            "network=tiny with embedding_size=100000000000000 cannot be built",
+            "'embedding_size' accepts an integer >= 1, or None; got 100000000000000, which is more",
         ),
         ("device=meta", "device 'meta' cannot be used here: expected auto, cpu, cuda"),
         ("seed=99999999999999999999", "'seed' accepts an integer in"),
