@@ -59,7 +59,7 @@ setup(
     },
     install_requires=[
         "numpy>=2.0",
-        "onnxruntime>=1.24.1",
+        "onnxruntime>=1.24.4",
         f"opencv-python-headless{opencv}",
         "scikit-learn>=1.5",
         "matplotlib>=3.9",
