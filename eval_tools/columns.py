@@ -223,7 +223,7 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class ArrayKind:
-    """What the header of an array says of it."""
+    """The shape and the type of an array, as its header states them."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 OnBad = Literal["error", "exclude"]
 
 EXCLUDE = "--on-bad exclude (in Python on_bad='exclude')"
-"""What errors advise, in the words of the commands first."""
+"""The advice of errors, in the words of the commands first."""
 
 
 def check_on_bad(on_bad: OnBad) -> None:

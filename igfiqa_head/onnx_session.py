@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
-import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ from functools import cache, partial
 import onnxruntime
 
 from igfiqa_head.onnx_file import OnnxFile
+from igfiqa_head.text import environment_number
 
 PREFERRED_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 """Those that :func:`open_session` takes by itself where they are available, in this order."""
@@ -26,7 +25,7 @@ GIB_VARIABLE, SECONDS_VARIABLE = "IGFIQA_ONNX_GIB", "IGFIQA_ONNX_SECONDS"
 set), and the time that the first run of one may take (120 s)."""
 
 _DEFAULTS = {GIB_VARIABLE: 4.0, SECONDS_VARIABLE: 120.0}
-_MAX_LIMIT = 1_000_000
+_BOUNDS = (1e-3, 1e6)
 MAX_THREADS = 1024  # many more end the process where the system has no more to give
 _SUFFIX = "ExecutionProvider"
 
@@ -136,8 +135,7 @@ def _share_memory(gib: float) -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     arena = onnxruntime.OrtArenaCfg({"max_mem": int(gib * 2**30)})
-    with contextlib.suppress(Exception):  # another package has set a limit of its own
-        onnxruntime.create_and_register_allocator(cpu, arena)
+    onnxruntime.create_and_register_allocator(cpu, arena)
 
 
 @contextlib.contextmanager
@@ -174,19 +172,4 @@ def reason_of(error: Exception) -> str:
 
 
 def _limit(variable: str) -> float:
-    """A limit of :data:`GIB_VARIABLE` or :data:`SECONDS_VARIABLE`, as the environment sets it or by default.
-
-    Raises:
-        ValueError: the variable holds no number above 0.
-    """
-    text = os.environ.get(variable, "")
-    try:
-        limit = float(text) if text else _DEFAULTS[variable]
-    except ValueError:
-        limit = math.nan
-    if not 0 < limit <= _MAX_LIMIT:
-        raise ValueError(
-            f"the environment variable {variable} must be a number above 0 and at most {_MAX_LIMIT:,}, got "
-            f"{text!r}"
-        )
-    return limit
+    return environment_number(variable, _DEFAULTS[variable], *_BOUNDS)

@@ -1,7 +1,9 @@
-"""Text from other people's files, made safe to print."""
+"""Text of other people: made safe to print, and read as numbers."""
 
 from __future__ import annotations
 
+import math
+import os
 import unicodedata
 from collections.abc import Sequence
 from typing import TextIO
@@ -44,6 +46,24 @@ def integer(text: str) -> int:
     """The whole number that a text holds; errors as for :func:`number`."""
     number(text)
     return int(text)
+
+
+def environment_number(variable: str, default: float, low: float, high: float) -> float:
+    """The number that an environment variable holds, ``default`` if it is not set.
+
+    Raises:
+        ValueError: it holds none from ``low`` to ``high``.
+    """
+    text = os.environ.get(variable)
+    try:
+        value = default if text is None else float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise ValueError(
+            f"the environment variable {variable} must be a number from {low:g} to {high:g}, got {text!r}"
+        )
+    return value
 
 
 def has_plain_digits(text: str) -> bool:

@@ -22,7 +22,7 @@ from trainer.weight_files import BACKBONE, QUALITY_HEAD, RECIPE
 
 _PROOF = (RECIPE, "training.log")
 _STARTED = ("recogniser.onnx", *_PROOF)
-_EVENTS = "events.out.tfevents.*"
+_TENSORBOARD, _EVENTS = "tensorboard", "events.out.tfevents.*"
 _WEIGHTS = (BACKBONE, QUALITY_HEAD)
 _FINISHED = (
     "metrics.json",
@@ -113,6 +113,7 @@ def check_output(
     def look() -> EarlierRun:
         read_list(folder)  # a damaged one is told of now, not at the end of an epoch
         earlier = _looked_at(folder, resume, overwrite, has_checkpoints)
+        _check_links(folder)
         _check_kept(earlier, needed)
         return earlier
 
@@ -161,6 +162,16 @@ def _is_of_a_run(found: Iterable[Path]) -> bool:
     return any(path.name in _PROOF or path.name.startswith("checkpoint_") for path in found)
 
 
+def _check_links(folder: Path) -> None:
+    """Refuse links in the place of what a run adds to, and does not replace as it does other files."""
+    for path in (folder / "training.log", folder / _TENSORBOARD):
+        if path.is_symlink():
+            raise ValueError(
+                f"{path} is a link, through which the run would write elsewhere: remove it, or name another "
+                "output="
+            )
+
+
 def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:
     removed = set(map(os.path.realpath, (earlier.folder, *earlier.files) if earlier.files else ()))
     for source in needed:
@@ -173,7 +184,7 @@ def _check_kept(earlier: EarlierRun, needed: Iterable[str | None]) -> None:
 
 def _files(folder: Path) -> list[Path]:
     """The files of a run, and of exports from it, that are there; the most valuable first."""
-    events = sorted((folder / "tensorboard").glob(_EVENTS))
+    events = sorted((folder / _TENSORBOARD).glob(_EVENTS))
     named = [folder / name for name in (*_WEIGHTS, *_FINISHED, *_STARTED)]
     return [path for path in [*checkpoint_files(folder), *named, *events] if path.exists()]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import pickle
-import stat
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from igfiqa_head.io.atomic import atomic_path, remove_leftovers
+from igfiqa_head.io.regular_files import regular
 from igfiqa_head.text import printable, shown
 
 _ZIP = b"PK\x03\x04"
@@ -72,10 +73,8 @@ def _check_archive(path: Path) -> None:
     Raises:
         CheckpointError: tells what it is.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is no ordinary file")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=regular) as file:
+        size = os.fstat(file.fileno()).st_size
         if file.read(len(_ZIP)) != _ZIP:  # before torch 1.6 it was no archive
             return
         with zipfile.ZipFile(file) as archive:
@@ -86,9 +85,9 @@ def _check_archive(path: Path) -> None:
             f"{path} is a TorchScript file, whose code is not run: save the weights alone, by "
             "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt')"
         )
-    if unpacked > status.st_size or sizes.get("data.pkl", 0) > _MAX_PICKLE:
+    if unpacked > size or sizes.get("data.pkl", 0) > _MAX_PICKLE:
         raise CheckpointError(
-            f"{path} of {status.st_size:,} bytes would unpack to {unpacked:,}, of which "
+            f"{path} of {size:,} bytes would unpack to {unpacked:,}, of which "
             f"{sizes.get('data.pkl', 0):,} are no tensors: no file of torch.save does. Save the weights again"
         )
 
@@ -146,8 +145,8 @@ def load_safely(path: Path, *, in_memory: bool = True) -> dict[str, Any]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not in_memory)
     except CheckpointError:
         raise
-    except (FileNotFoundError, PermissionError) as error:
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:  # torch's own words advise to load it all the same
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors and plain "

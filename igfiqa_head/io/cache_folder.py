@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igfiqa_head.io.atomic import atomic_path
+from igfiqa_head.text import environment_number
 
 MAX_GB = 10.0
 MAX_DAYS = 90.0
@@ -67,18 +68,8 @@ def limits() -> tuple[float, float]:
     Raises:
         ValueError: the environment says something else than numbers from 0 on.
     """
-    return _limit("IGFIQA_CACHE_GB", MAX_GB), _limit("IGFIQA_CACHE_DAYS", MAX_DAYS)
-
-
-def _limit(variable: str, default: float) -> float:
-    text = os.environ.get(variable, default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value >= 0:
-        raise ValueError(f"the environment variable {variable} must be a number from 0 on, got {text!r}")
-    return value
+    size = environment_number("IGFIQA_CACHE_GB", MAX_GB, 0, math.inf)
+    return size, environment_number("IGFIQA_CACHE_DAYS", MAX_DAYS, 0, math.inf)
 
 
 def open_folder(folder: Path, *, limit_size: bool = True) -> None:

@@ -112,7 +112,7 @@ def test_a_limit_that_is_no_number_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("IGFIQA_CACHE_DAYS", value)
-    with pytest.raises(ValueError, match=f"IGFIQA_CACHE_DAYS must be a number from 0 on, got '{value}'"):
+    with pytest.raises(ValueError, match=f"IGFIQA_CACHE_DAYS must be a number from 0 to inf, got '{value}'"):
         open_folder(tmp_path)
 
 

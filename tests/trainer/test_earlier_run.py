@@ -176,6 +176,22 @@ def test_links_are_not_followed(a_run: Path, tmp_path: Path, name: str) -> None:
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["training.log", "tensorboard"])
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_nothing_is_added_to_behind_a_link(
+    a_run: Path, tmp_path: Path, name: str, resume: bool | str
+) -> None:
+    real = tmp_path / "elsewhere"
+    shutil.move(a_run / name, real)
+    (a_run / name).symlink_to(real)
+    with pytest.raises(ValueError, match=f"{name} is a link, through which the run would write elsewhere"):
+        check_output(a_run, resume=resume, overwrite=False)
+    (a_run / name).unlink()
+    (a_run / name).symlink_to(tmp_path / "not there yet")
+    with pytest.raises(ValueError, match=f"{name} is a link"):
+        check_output(a_run, resume=resume, overwrite=False)
+
+
 def test_a_folder_of_that_name_is_no_file_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "model.pt").mkdir()
     with pytest.raises(ValueError, match="model.pt is no plain file, so no run wrote it"):

@@ -81,5 +81,5 @@ def test_a_dict_that_holds_itself_ends(tmp_path: Path) -> None:
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "checkpoint_gpu_0.pt")
-    with pytest.raises(CheckpointError, match="it is no ordinary file"):
+    with pytest.raises(CheckpointError, match="it is a pipe, expected a regular file"):
         load_safely(tmp_path / "checkpoint_gpu_0.pt")
