@@ -132,7 +132,10 @@ class _Cache:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Held by one process; it is free again when that process ends, whatever ends it."""
-        with open(self._images.with_suffix(".lock"), "ab", opener=_private) as file:
+        path = self._images.with_suffix(".lock")
+        if path.is_symlink():  # replaced, as the other files are
+            path.unlink()
+        with open(path, "ab", opener=_private) as file:
             if fcntl is not None:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
